@@ -1,0 +1,11 @@
+//! Decoders and encoders of every on-disk structure Tierlift reads: bytes in, values out.
+//!
+//! No file is opened here and nothing is followed: a decoder takes the bytes of one structure and answers with a value or
+//! with a [`DecodeError`] that names the structure, the byte, what was expected and what was found. Whatever the bytes say,
+//! a decoder neither panics nor allocates more than the input is long.
+
+pub mod error;
+pub mod units;
+pub mod view;
+
+pub use error::DecodeError;

@@ -1,0 +1,1 @@
+//! The thin/tier pool engine.

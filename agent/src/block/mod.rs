@@ -1,0 +1,1 @@
+//! Read-only views over files, block devices and parts of them.

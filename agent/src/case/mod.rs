@@ -1,0 +1,1 @@
+//! The journal of one recovery: what was found, decided, done.

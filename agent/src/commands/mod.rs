@@ -1,0 +1,79 @@
+//! The command line: one file a verb, one table of all of them. Help comes from here.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+mod activate;
+mod console;
+mod copy;
+mod deactivate;
+mod mount;
+mod outcome;
+mod pool;
+mod remote;
+mod report;
+mod scan;
+mod serve;
+mod shell;
+
+pub use outcome::{Failure, Outcome};
+
+/// Recovers data from the disks of QNAP storage systems. Sources are never written.
+#[derive(Debug, Parser)]
+#[command(name = "tierlift", version, about, long_about = None)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List what is on disks or images: partitions, arrays, volume groups, pools
+    Scan(scan::Args),
+    /// Look into a pool's metadata: stat, dump, read
+    #[command(subcommand)]
+    Pool(pool::Verb),
+    /// Make a volume readable as a block device, over copy-on-write overlays (appliance)
+    Activate(activate::Args),
+    /// Take activated volumes and overlays away again (appliance)
+    Deactivate(deactivate::Args),
+    /// Mount an activated volume read-only (appliance)
+    Mount(mount::Args),
+    /// Copy files out to another disk, verified (appliance)
+    Copy(copy::Args),
+    /// Tell the case so far
+    Report(report::Args),
+    /// Run a verb on an appliance at the other end of a serial line
+    Remote(remote::Args),
+    /// Run a program of the appliance (for experts; appliance)
+    #[command(hide = true)]
+    Shell(shell::Args),
+    /// The menu on the human console (appliance)
+    #[command(hide = true)]
+    Console(console::Args),
+    /// The protocol server on the program console (appliance)
+    #[command(hide = true)]
+    Serve(serve::Args),
+}
+
+/// Parses the command line, runs the verb and answers with the documented exit code.
+pub fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return outcome::usage(&error),
+    };
+    outcome::report(match cli.verb {
+        Verb::Scan(args) => scan::run(args),
+        Verb::Pool(verb) => pool::run(verb),
+        Verb::Activate(args) => activate::run(args),
+        Verb::Deactivate(args) => deactivate::run(args),
+        Verb::Mount(args) => mount::run(args),
+        Verb::Copy(args) => copy::run(args),
+        Verb::Report(args) => report::run(args),
+        Verb::Remote(args) => remote::run(args),
+        Verb::Shell(args) => shell::run(args),
+        Verb::Console(args) => console::run(args),
+        Verb::Serve(args) => serve::run(args),
+    })
+}

@@ -1,0 +1,1 @@
+//! The menu for people and the protocol server for programs.

@@ -1,0 +1,1 @@
+//! From disks to md arrays and physical volumes: fills the inventory.

@@ -1,0 +1,1 @@
+//! Mounts volumes read-only and copies files out, verified.

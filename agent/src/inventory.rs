@@ -1,0 +1,219 @@
+//! What was found on the disks: the small model that `discover` and `volume` fill and that `scan`, `activate` and `report`
+//! read. Plain values only; nothing here reads or writes a device.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use tierlift_ondisk::units::{Bytes, Chunk, DeviceId, Extent, Sectors};
+
+/// Everything found on a set of disks or image files.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Inventory {
+    /// The disks or image files looked at, in the order given.
+    pub disks: Vec<Disk>,
+    /// md arrays, one per array UUID.
+    pub arrays: Vec<Array>,
+    /// Volume groups, one per VG id.
+    pub volume_groups: Vec<VolumeGroup>,
+    /// What is wrong or noteworthy, each a sentence that says what it means and what to do.
+    pub notes: Vec<String>,
+}
+
+/// One disk or image file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Disk {
+    /// Where it is: `/dev/vda` or an image file.
+    pub path: PathBuf,
+    /// Its size.
+    pub size: Bytes,
+    /// "gpt", "gpt (backup)", "mbr" or "none".
+    pub table: String,
+    /// Its partitions; empty when the whole disk is one piece of content.
+    pub partitions: Vec<Partition>,
+    /// What the whole disk holds when it has no partitions, or why it could not be read.
+    pub content: Option<String>,
+}
+
+/// One partition.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Partition {
+    /// Number in the table, from 1.
+    pub number: u32,
+    /// First sector on the disk.
+    pub start: Sectors,
+    /// Length.
+    pub length: Sectors,
+    /// What it holds, for people: "md member of array 1 (raid1, role 0)".
+    pub content: String,
+}
+
+/// A stretch of a disk: the base that overlays and linear mappings are built on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extents {
+    /// Index into [`Inventory::disks`].
+    pub disk: usize,
+    /// First sector on that disk.
+    pub start: Sectors,
+    /// Length.
+    pub length: Sectors,
+}
+
+/// An md array.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Array {
+    /// Array UUID, as mdadm prints it.
+    pub uuid: String,
+    /// The name in the superblock; QNAP's is a number ("1").
+    pub name: String,
+    /// "raid1", "linear", "raid5" …
+    pub level: String,
+    /// Members the array should have.
+    pub raid_disks: u32,
+    /// Size of the array's data.
+    pub size: Sectors,
+    /// One of QNAP's system mirrors (md9, md13, swap), of no interest for the data.
+    pub system: bool,
+    /// The members found.
+    pub members: Vec<Member>,
+    /// The member (index into `members`) that alone carries all the data, when the array can be used through one: a mirror
+    /// half or a single disk. `None` when the array cannot be used; `notes` says why.
+    pub usable_member: Option<usize>,
+    /// What is wrong with it or noteworthy.
+    pub notes: Vec<String>,
+}
+
+/// One member of an md array.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Member {
+    /// The partition (or whole disk) the member lies on.
+    pub place: Extents,
+    /// First sector of the data inside `place`.
+    pub data_offset: Sectors,
+    /// Role in the array, `None` for a spare or failed member.
+    pub role: Option<u32>,
+    /// Event counter.
+    pub events: u64,
+    /// Time of the last superblock update, seconds since 1970.
+    pub update_time: u64,
+    /// Judgement for people: "current", "stale: 12 events behind".
+    pub verdict: String,
+}
+
+/// An LVM volume group.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VolumeGroup {
+    /// Name; not unique when disks of several machines are attached.
+    pub name: String,
+    /// LVM's id with dashes.
+    pub id: String,
+    /// Sequence number of the text used.
+    pub seqno: u64,
+    /// Extent size.
+    pub extent_size: Sectors,
+    /// Physical volumes the text names.
+    pub physical_volumes: Vec<PhysicalVolume>,
+    /// Logical volumes, hidden ones too.
+    pub logical_volumes: Vec<LogicalVolume>,
+    /// What is wrong or was guessed.
+    pub notes: Vec<String>,
+}
+
+/// A physical volume named in the text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PhysicalVolume {
+    /// Name inside the text: "pv0".
+    pub name: String,
+    /// LVM's id with dashes.
+    pub id: String,
+    /// Where extent 0 begins, from the start of the physical volume.
+    pub pe_start: Sectors,
+    /// Number of extents.
+    pub pe_count: Extent,
+    /// Where it was found; `None` when it is missing.
+    pub place: Option<PvPlace>,
+}
+
+/// Where a physical volume lies.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum PvPlace {
+    /// On an md array: index into [`Inventory::arrays`].
+    Array(usize),
+    /// Directly on a partition or disk (or a flattened image of an array).
+    Direct(Extents),
+}
+
+/// A logical volume.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogicalVolume {
+    /// Name.
+    pub name: String,
+    /// Shown to users by LVM (not a hidden part of another volume).
+    pub visible: bool,
+    /// Size.
+    pub size: Sectors,
+    /// What it is.
+    pub kind: LogicalVolumeKind,
+}
+
+/// What a logical volume is made of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum LogicalVolumeKind {
+    /// Stretches in order; together they are exactly the volume's size.
+    Mapped(Vec<Stretch>),
+    /// A thin pool of either family.
+    Pool(PoolVolume),
+    /// A thin or thick volume in a pool.
+    Thin {
+        /// Name of the pool's logical volume.
+        pool: String,
+        /// Device id in the pool.
+        device: DeviceId,
+        /// Name of the volume it is a snapshot of, when the text says.
+        origin: Option<String>,
+    },
+    /// A segment type that is kept but cannot be mapped; the text says which.
+    Opaque(String),
+}
+
+/// A contiguous piece of a logical volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// Length.
+    pub length: Sectors,
+    /// Where its data are.
+    pub target: StretchTarget,
+}
+
+/// What lies behind a piece of a logical volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StretchTarget {
+    /// On a physical volume (index into [`VolumeGroup::physical_volumes`]), from this sector of it on.
+    Pv(usize, Sectors),
+    /// Reads as zeros by definition (an absent tier).
+    Zero,
+    /// Cannot be read: the segment is an error target, or its physical volume or extents are missing.
+    Error,
+}
+
+/// A pool's logical volume: what the text says of it and what was guessed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PoolVolume {
+    /// Segment type as written: "tier-thin-pool", "thin-pool".
+    pub segment_type: String,
+    /// Logical volume with the metadata.
+    pub metadata: String,
+    /// Tier devices by number (a plain pool has one, number 0): names of logical volumes, `None` for a tier the text names
+    /// but no volume exists for.
+    pub tiers: Vec<Option<String>>,
+    /// Usable tiers, bit i for tier i, when the text says or it could be guessed.
+    pub enable_map: Option<u8>,
+    /// Whether pool sectors go straight to one tier (`true`) or through the tier tree (`false`), when the text says.
+    pub bypass: Option<bool>,
+    /// Chunk size, when the text says.
+    pub chunk_size: Option<Sectors>,
+    /// Transaction id, when the text says.
+    pub transaction_id: Option<u64>,
+    /// Length of the pool in chunks by the text; the superblock decides.
+    pub chunks: Option<Chunk>,
+    /// Each guess with its evidence.
+    pub guesses: Vec<String>,
+}

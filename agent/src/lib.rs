@@ -1,0 +1,16 @@
+//! The agent, one module per step of the way from disks to verified files.
+//!
+//! `block` gives read-only views; `discover` finds partitions and md arrays; `volume` reads LVM; the crate `tierlift_pool`
+//! reads the pool; `activate` builds the device-mapper stack over copy-on-write overlays; `extract` mounts and copies;
+//! `case` keeps the journal; `report` tells it; `console` is the menu and the protocol server; `commands` has one file a verb.
+
+pub mod activate;
+pub mod block;
+pub mod case;
+pub mod commands;
+pub mod console;
+pub mod discover;
+pub mod extract;
+pub mod inventory;
+pub mod report;
+pub mod volume;

@@ -1,0 +1,1 @@
+//! What was found, done and lost, as text.

@@ -1,0 +1,1 @@
+//! Makes whole QNAP disks around genuine pools, for tests and the demo.

@@ -1,0 +1,1 @@
+//! Virtual-machine scenarios: everything that needs the appliance's kernel.

@@ -1,0 +1,2 @@
+//! Build tool of Tierlift.
+fn main() {}
