@@ -4,7 +4,15 @@
 //! with a [`DecodeError`] that names the structure, the byte, what was expected and what was found. Whatever the bytes say,
 //! a decoder neither panics nor allocates more than the input is long.
 
+pub mod drbd;
 pub mod error;
+pub mod field;
+pub mod gpt;
+pub mod lvm_area;
+pub mod lvm_crc;
+pub mod lvm_label;
+pub mod mbr;
+pub mod md;
 pub mod units;
 pub mod view;
 

@@ -1,1 +1,20 @@
 //! Makes whole QNAP disks around genuine pools, for tests and the demo.
+//!
+//! [`Fixture`] reads a genuine pool and its manifest of truth; [`forge_disks`] builds the layers around it that a NAS would
+//! have: partition table, md members, DRBD tail, physical volumes with LVM's label and text. What the forge makes beyond the
+//! pool itself is the specification's picture of a QNAP disk, not a copy of one.
+
+// The forge writes disks of its own making and reads only its own fixtures: a wrong number stops a test, no recovery.
+#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+
+mod disk;
+mod fixture;
+mod group;
+mod identity;
+mod options;
+mod pool_table;
+
+pub use disk::{Forged, PlacedPiece, PlacedVolume, Volume, forge_disks};
+pub use fixture::{Fixture, Image, KnownFile, Truth, fixtures_dir};
+pub use options::{AbsentTier, ForgeOptions, Mirror, TierKeys};
+pub use pool_table::PoolTable;
