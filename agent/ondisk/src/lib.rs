@@ -13,6 +13,7 @@ pub mod lvm_crc;
 pub mod lvm_label;
 pub mod mbr;
 pub mod md;
+pub mod thin;
 pub mod units;
 pub mod view;
 
