@@ -3,7 +3,8 @@
 //! It covers all of the block after the checksum itself, unused space too. There is no type field: the type of an unknown
 //! block is found by taking the constant out of the stored checksum again ([`identify`]).
 
-use super::bytes::{Fields, put_u32};
+use super::bytes::put_u32;
+use crate::field::Fields;
 use crate::units::MetaBlock;
 
 /// The types of block.

@@ -1,7 +1,8 @@
 //! The record of a thin device. Its length says who wrote it: 24 bytes stock Linux, 32 QNAP versions 1 to 3, 44 version 4.
 
-use super::bytes::{Fields, put_u32, put_u64};
+use super::bytes::{put_u32, put_u64};
 use crate::error::DecodeError;
+use crate::field::Fields;
 use crate::units::{Chunk, DeviceId};
 
 /// What stands for "no origin" in a QNAP record.

@@ -3,9 +3,10 @@
 //! The values begin after *all* key slots, used or not, so `max_entries` must be right before anything can be found.
 //! An inner node's key i is the lowest key its child i may hold.
 
-use super::bytes::{Fields, put, put_u32, put_u64};
+use super::bytes::{put, put_u32, put_u64};
 use super::{BlockKind, BlockSize, seal};
 use crate::error::DecodeError;
+use crate::field::Fields;
 use crate::units::MetaBlock;
 use byteorder::{ByteOrder, LittleEndian};
 

@@ -1,8 +1,9 @@
 //! Space maps: which blocks of an address space are in use, and how often. Up to five: metadata, data, and one per tier.
 
-use super::bytes::{Fields, put, put_u32, put_u64};
+use super::bytes::{put, put_u32, put_u64};
 use super::{BlockKind, BlockSize, seal};
 use crate::error::DecodeError;
+use crate::field::Fields;
 use crate::units::MetaBlock;
 use serde::Serialize;
 

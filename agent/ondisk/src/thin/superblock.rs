@@ -3,9 +3,10 @@
 //! QNAP's is a superset of mainline's at the same offsets. Mainline reserves 128 bytes for each space-map root; QNAP cut the
 //! two areas into slots of 40 bytes to make room for the maps of three tiers, and went on after `incompat_flags`.
 
-use super::bytes::{Fields, put, put_u32, put_u64};
+use super::bytes::{put, put_u32, put_u64};
 use super::{BlockKind, BlockSize, SpaceMapRoot, seal};
 use crate::error::DecodeError;
+use crate::field::Fields;
 use crate::units::{MetaBlock, Sectors};
 
 /// What every superblock carries at byte 32.
