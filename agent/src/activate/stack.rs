@@ -1,0 +1,341 @@
+//! The plan of a whole stack: a pure function of what was found, what the pool says and what the user chose.
+
+use super::names;
+use super::overlay::{self, Member};
+use super::plan::{Choice, Mode, Plan, PlanError, PlannedDevice, PoolFacts, Wish, device_path, line};
+use super::pool_table;
+use super::wire::TargetLine;
+use crate::inventory::{Inventory, LogicalVolume, LogicalVolumeKind, PoolVolume, Stretch, StretchTarget, VolumeGroup};
+use tierlift_ondisk::units::{DeviceId, Sectors};
+
+/// Plans the devices for `wish` in `group`. `facts` are those of the pool the wish needs ([`pool_of`]).
+///
+/// # Errors
+/// When the wish names nothing in the group, or a part without which nothing can be read is missing.
+pub fn plan(
+    inventory: &Inventory,
+    group: &VolumeGroup,
+    wish: &Wish,
+    facts: Option<&PoolFacts>,
+    choice: &Choice,
+) -> Result<Plan, PlanError> {
+    let mut builder = Builder::new(inventory, group, wish, choice)?;
+    let pool = pool_of(group, wish)?.zip(facts);
+    let device = match (wish, pool) {
+        (_, None) => builder.plain_volume(wish)?,
+        (_, Some((pool, facts))) => builder.in_pool(pool, facts, wish)?,
+    };
+    builder.plan.device = device;
+    Ok(builder.plan)
+}
+
+/// The pool a wish needs, `None` for a volume that is in no pool.
+///
+/// # Errors
+/// When the wish names nothing, or a thin device of a group with several pools.
+pub fn pool_of<'a>(group: &'a VolumeGroup, wish: &Wish) -> Result<Option<&'a LogicalVolume>, PlanError> {
+    match wish {
+        Wish::Thin(Some(pool), _) => find(group, pool).map(Some),
+        Wish::Thin(None, _) => only_pool(group).map(Some),
+        Wish::Volume(name) => match &find(group, name)?.kind {
+            LogicalVolumeKind::Pool(_) => find(group, name).map(Some),
+            LogicalVolumeKind::Thin { pool, .. } => find(group, pool).map(Some),
+            LogicalVolumeKind::Mapped(_) => Ok(None),
+            LogicalVolumeKind::Opaque(text) => {
+                Err(PlanError(format!("{}/{name} cannot be activated: {text}", group.name)))
+            }
+        },
+    }
+}
+
+/// All pools of a group.
+pub fn pools(group: &VolumeGroup) -> impl Iterator<Item = &LogicalVolume> {
+    group.logical_volumes.iter().filter(|volume| matches!(volume.kind, LogicalVolumeKind::Pool(_)))
+}
+
+fn only_pool(group: &VolumeGroup) -> Result<&LogicalVolume, PlanError> {
+    let mut found = pools(group);
+    match (found.next(), found.next()) {
+        (Some(pool), None) => Ok(pool),
+        (None, _) => Err(PlanError(format!("volume group {} has no pool", group.name))),
+        (Some(_), Some(_)) => Err(PlanError(format!(
+            "volume group {} has several pools: say which, as {}/POOL/thin:NUMBER",
+            group.name, group.name
+        ))),
+    }
+}
+
+fn find<'a>(group: &'a VolumeGroup, name: &str) -> Result<&'a LogicalVolume, PlanError> {
+    group.logical_volumes.iter().find(|volume| volume.name == name).ok_or_else(|| {
+        PlanError(format!(
+            "volume group {} has no volume '{name}'; `tierlift activate` without a name lists what there is",
+            group.name
+        ))
+    })
+}
+
+/// Name of the device of a wish.
+fn device_name(group: &VolumeGroup, pool: Option<&str>, wish: &Wish) -> String {
+    match (wish, pool) {
+        (Wish::Volume(name), Some(pool)) if name == pool => names::layer(&group.name, pool, "tpool"),
+        (Wish::Volume(name), _) => names::volume(&group.name, name),
+        (Wish::Thin(_, id), pool) => names::unnamed_thin(&group.name, pool.unwrap_or_default(), id.0),
+    }
+}
+
+/// Puts a plan together from the ground up.
+struct Builder<'a> {
+    inventory: &'a Inventory,
+    group: &'a VolumeGroup,
+    choice: &'a Choice,
+    members: Vec<Member>,
+    plan: Plan,
+}
+
+impl<'a> Builder<'a> {
+    fn new(
+        inventory: &'a Inventory,
+        group: &'a VolumeGroup,
+        wish: &Wish,
+        choice: &'a Choice,
+    ) -> Result<Self, PlanError> {
+        let mut places = Vec::new();
+        let found = group.physical_volumes.iter().filter_map(|pv| pv.place.as_ref());
+        for (place, _) in found.filter_map(|place| overlay::base(inventory, place)) {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        let members = overlay::plan(inventory, &places, choice)?;
+        let devices = members.iter().flat_map(|member| member.devices.clone()).collect();
+        let target = match wish {
+            Wish::Volume(name) => format!("{}/{name}", group.name),
+            Wish::Thin(Some(pool), id) => format!("{}/{pool}/thin:{id}", group.name),
+            Wish::Thin(None, id) => format!("{}/thin:{id}", group.name),
+        };
+        let plan =
+            Plan { target, device: String::new(), devices, mode: None, evidence: Vec::new(), warnings: Vec::new() };
+        Ok(Self { inventory, group, choice, members, plan })
+    }
+
+    /// A volume that is just stretches of physical volumes.
+    fn plain_volume(&mut self, wish: &Wish) -> Result<String, PlanError> {
+        let Wish::Volume(name) = wish else { return Err(PlanError("a thin device needs its pool's metadata".into())) };
+        let volume = find(self.group, name)?;
+        self.linear(volume, "volume")?
+            .ok_or_else(|| PlanError(format!("{}/{name} has no length: there is nothing to read", self.group.name)))
+    }
+
+    fn in_pool(&mut self, pool: &LogicalVolume, facts: &PoolFacts, wish: &Wish) -> Result<String, PlanError> {
+        let LogicalVolumeKind::Pool(parts) = &pool.kind else {
+            return Err(PlanError(format!("{}/{} is no pool", self.group.name, pool.name)));
+        };
+        let pool_device = self.pool(pool, parts, facts)?;
+        match self.thin(parts, facts, wish)? {
+            None => Ok(pool_device),
+            Some((id, size)) => {
+                Ok(self.thin_device(device_name(self.group, Some(&pool.name), wish), &pool_device, id, size))
+            }
+        }
+    }
+
+    fn pool(&mut self, pool: &LogicalVolume, parts: &PoolVolume, facts: &PoolFacts) -> Result<String, PlanError> {
+        let mode = pool_table::mode(facts, self.choice)?;
+        self.note_pool(parts, facts, mode);
+        let metadata = find(self.group, &parts.metadata)?;
+        let metadata = self.linear(metadata, "pool metadata")?;
+        let metadata =
+            metadata.ok_or_else(|| PlanError(format!("the pool's metadata volume {} is empty", parts.metadata)))?;
+        let mut tiers = Vec::new();
+        for (number, tier) in parts.tiers.iter().enumerate() {
+            tiers.push(self.tier(number, tier.as_deref())?);
+        }
+        let table = pool_table::table(facts, mode, &device_path(&metadata), &tiers, self.choice)?;
+        let name = names::layer(&self.group.name, &pool.name, "tpool");
+        self.plan.devices.push(PlannedDevice {
+            name: name.clone(),
+            purpose: format!("pool, read-only inside (device-mapper wants the device itself writable); mode: {mode}"),
+            read_only: false,
+            backing: None,
+            table: vec![table],
+        });
+        Ok(name)
+    }
+
+    /// The word for one tier device: its path, or a dash when the tier is missing or empty.
+    fn tier(&mut self, number: usize, volume: Option<&str>) -> Result<String, PlanError> {
+        let given_up = self.choice.missing_tiers.iter().any(|tier| *tier as usize == number);
+        let volume = volume.filter(|_| !given_up).and_then(|name| find(self.group, name).ok());
+        let Some(volume) = volume.filter(|volume| !is_lost(volume)) else {
+            self.plan
+                .warnings
+                .push(format!("tier {number} is missing: data on it cannot be read (I/O errors, never zeros)"));
+            return Ok(pool_table::MISSING.to_owned());
+        };
+        let device = self.linear(volume, &format!("data of tier {number}"))?;
+        Ok(device.map_or_else(|| pool_table::MISSING.to_owned(), |name| device_path(&name)))
+    }
+
+    /// What the text and the superblock say differently, and why this mode.
+    fn note_pool(&mut self, parts: &PoolVolume, facts: &PoolFacts, mode: Mode) {
+        self.plan.mode = Some(mode.to_string());
+        self.plan.evidence.extend(facts.evidence.iter().cloned());
+        self.plan.evidence.extend(parts.guesses.iter().cloned());
+        if mode != facts.mode {
+            let forced = format!("mode {mode} was asked for; the pool itself looks like {}", facts.mode);
+            self.plan.warnings.push(forced);
+        }
+        if let Some(said) = parts.chunk_size.filter(|said| *said != facts.chunk) {
+            self.differs("chunk size", said, facts.chunk);
+        }
+        if let Some(said) = parts.chunks.filter(|said| *said != facts.chunks) {
+            self.differs("length in chunks", said, facts.chunks);
+        }
+        if let Some(said) = parts.transaction_id.filter(|said| *said != facts.transaction_id) {
+            self.differs("transaction id", said, facts.transaction_id);
+        }
+    }
+
+    fn differs(&mut self, what: &str, text: impl std::fmt::Display, superblock: impl std::fmt::Display) {
+        self.plan.warnings.push(format!(
+            "pool {what}: the volume group's text says {text}, the pool's superblock {superblock}; the superblock is used"
+        ));
+    }
+
+    /// Device id and size of the thin device of a wish; `None` when the pool itself is wanted.
+    fn thin(
+        &mut self,
+        parts: &PoolVolume,
+        facts: &PoolFacts,
+        wish: &Wish,
+    ) -> Result<Option<(DeviceId, Sectors)>, PlanError> {
+        let (id, size) = match wish {
+            Wish::Thin(_, id) => (*id, None),
+            Wish::Volume(name) => match find(self.group, name)? {
+                LogicalVolume { kind: LogicalVolumeKind::Thin { device, .. }, size, .. } => (*device, Some(*size)),
+                _ => return Ok(None),
+            },
+        };
+        let device = facts.devices.iter().find(|device| device.id == id);
+        let device = device.ok_or_else(|| no_such_device(parts, facts, id))?;
+        let size = match size {
+            Some(size) => size,
+            None => self.size_by_mappings(facts, device.extent.0, id)?,
+        };
+        Ok(Some((id, size)))
+    }
+
+    /// For a device no text names: up to its highest mapped chunk.
+    fn size_by_mappings(&mut self, facts: &PoolFacts, chunks: u64, id: DeviceId) -> Result<Sectors, PlanError> {
+        let size = chunks.checked_mul(facts.chunk.0).filter(|&size| size > 0);
+        let size =
+            size.ok_or_else(|| PlanError(format!("thin device {id} has nothing mapped: there is nothing to read")))?;
+        self.plan.evidence.push(format!(
+            "size of thin device {id}: no text names it, so it ends with its highest mapped chunk ({size} sectors)"
+        ));
+        Ok(Sectors(size))
+    }
+
+    fn thin_device(&mut self, name: String, pool: &str, id: DeviceId, size: Sectors) -> String {
+        self.plan.devices.push(PlannedDevice {
+            name: name.clone(),
+            purpose: format!("thin device {id}, read-only"),
+            read_only: true,
+            backing: None,
+            table: vec![line(0, size.0, "thin", format!("{} {id}", device_path(pool)))],
+        });
+        name
+    }
+
+    /// A read-only device over the stretches of a volume; `None` when it has no length.
+    fn linear(&mut self, volume: &LogicalVolume, purpose: &str) -> Result<Option<String>, PlanError> {
+        let LogicalVolumeKind::Mapped(stretches) = &volume.kind else {
+            return Err(PlanError(format!("{}/{} is not made of plain stretches", self.group.name, volume.name)));
+        };
+        let table = self.table(stretches);
+        if table.is_empty() {
+            return Ok(None);
+        }
+        let lost: u64 =
+            table.iter().filter(|line| line.target == "error").map(|line| line.length).fold(0, u64::saturating_add);
+        if lost > 0 {
+            self.plan.warnings.push(format!(
+                "{}: {lost} sectors lie on disks that are missing and give I/O errors, never zeros",
+                volume.name
+            ));
+        }
+        let name = names::volume(&self.group.name, &volume.name);
+        let device = PlannedDevice {
+            name: name.clone(),
+            purpose: format!("{purpose}, read-only"),
+            read_only: true,
+            backing: None,
+            table,
+        };
+        self.plan.devices.push(device);
+        Ok(Some(name))
+    }
+
+    fn table(&self, stretches: &[Stretch]) -> Vec<TargetLine> {
+        let mut table = Table::default();
+        for stretch in stretches {
+            match &stretch.target {
+                StretchTarget::Zero => table.add(stretch.length.0, "zero", ""),
+                StretchTarget::Error => table.add(stretch.length.0, "error", ""),
+                StretchTarget::Pv(pv, sector) => self.on_member(&mut table, *pv, *sector, stretch.length.0),
+            }
+        }
+        table.lines
+    }
+
+    /// A stretch of a physical volume; what lies beyond the member's end is an error, never something else.
+    fn on_member(&self, table: &mut Table, pv: usize, sector: Sectors, length: u64) {
+        let place = self.group.physical_volumes.get(pv).and_then(|pv| pv.place.as_ref());
+        let base = place.and_then(|place| overlay::base(self.inventory, place));
+        let member = base.as_ref().and_then(|(place, _)| self.members.iter().find(|member| member.place == *place));
+        let start = base.as_ref().and_then(|(_, offset)| offset.checked_add(sector));
+        let (Some(member), Some(start)) = (member, start) else { return table.add(length, "error", "") };
+        let there = length.min(member.place.length.0.saturating_sub(start.0));
+        table.add(there, "linear", format!("{} {start}", device_path(&names::member(member.number))));
+        table.add(length.saturating_sub(there), "error", "");
+    }
+}
+
+/// A table that grows line by line.
+#[derive(Default)]
+struct Table {
+    lines: Vec<TargetLine>,
+    end: u64,
+}
+
+impl Table {
+    fn add(&mut self, length: u64, target: &str, arguments: impl Into<String>) {
+        if length > 0 {
+            self.lines.push(line(self.end, length, target, arguments));
+            self.end = self.end.saturating_add(length);
+        }
+    }
+}
+
+fn is_lost(volume: &LogicalVolume) -> bool {
+    match &volume.kind {
+        LogicalVolumeKind::Mapped(stretches) => {
+            !stretches.is_empty() && stretches.iter().all(|stretch| stretch.target == StretchTarget::Error)
+        }
+        _ => true,
+    }
+}
+
+fn no_such_device(parts: &PoolVolume, facts: &PoolFacts, id: DeviceId) -> PlanError {
+    let known: Vec<String> = facts.devices.iter().map(|device| device.id.to_string()).collect();
+    PlanError(format!(
+        "the pool's metadata ({}) know no thin device {id}: the volume was deleted, or this copy of the metadata is older than \
+         it; there are: {}",
+        parts.metadata,
+        if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+    ))
+}
+
+#[cfg(test)]
+#[path = "stack_tests.rs"]
+mod tests;
