@@ -1,0 +1,216 @@
+//! Drives the protocol server: one line, at most one command, one thread. Everything that can happen is waited for in one
+//! place, so that nothing is ever read that cannot be passed on at once.
+
+use super::child::Child;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+use tierlift_protocol::Stream;
+use tierlift_protocol::message::RefusalKind;
+use tierlift_protocol::server::{Request, Server};
+
+/// How often a running command's end is looked for while its outputs are open; normally their end tells of it.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The same once the outputs are closed: the process is about to end.
+const LOOK_SOON: Duration = Duration::from_millis(5);
+
+/// A line being served.
+pub struct Session<'a, L> {
+    line: L,
+    verbs: &'a [String],
+    server: Server,
+    child: Option<Child>,
+}
+
+/// What there is to do.
+#[derive(Debug, Default)]
+struct Ready {
+    line: bool,
+    stdout: bool,
+    stderr: bool,
+    /// The outputs were looked at: a stream without bytes really has none.
+    looked_at_output: bool,
+}
+
+impl<'a, L: Read + Write + AsFd> Session<'a, L> {
+    /// Serves a line that does not block; `verbs` are those that may be run.
+    pub fn new(line: L, verbs: &'a [String]) -> Self {
+        Self { line, verbs, server: Server::new(Instant::now()), child: None }
+    }
+
+    /// Serves until the line is closed. A command that still runs then is stopped.
+    ///
+    /// # Errors
+    /// The line failed.
+    pub fn serve(mut self) -> io::Result<()> {
+        let end = loop {
+            match self.turn() {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        if let Some(request) = self.server.end_session() {
+            self.obey(request);
+        }
+        end
+    }
+
+    /// Waits for something to happen and deals with it. `false` when the line was closed.
+    fn turn(&mut self) -> io::Result<bool> {
+        let ready = self.wait()?;
+        if ready.line && !self.read_line()? {
+            return Ok(false);
+        }
+        self.pass_output(&ready);
+        if let Some(request) = self.server.tick(Instant::now()) {
+            self.obey(request);
+        }
+        self.write_line()?;
+        Ok(true)
+    }
+
+    fn wait(&mut self) -> io::Result<Ready> {
+        let timeout = self.timeout();
+        let mut line_events = PollFlags::POLLIN;
+        line_events.set(PollFlags::POLLOUT, !self.server.line().is_empty());
+        let looked_at_output = self.server.wants_output();
+        let output = |stream| self.child.as_ref().filter(|_| looked_at_output).and_then(|child| child.output(stream));
+        let (stdout, stderr) = (output(Stream::Stdout), output(Stream::Stderr));
+        let outputs = [stdout, stderr].into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let mut fds: Vec<_> = std::iter::once(PollFd::new(self.line.as_fd(), line_events)).chain(outputs).collect();
+        match poll(&mut fds, timeout) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(Ready::default()),
+            Err(error) => return Err(error.into()),
+        }
+        // Errors and hang-ups count as readable: the read will tell what is wrong.
+        let mut seen = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLIN));
+        let line = seen.next().is_some_and(|events| events.intersects(PollFlags::POLLOUT.complement()));
+        let mut next = |asked: bool| asked && seen.next().is_some_and(|events| !events.is_empty());
+        Ok(Ready { line, stdout: next(stdout.is_some()), stderr: next(stderr.is_some()), looked_at_output })
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        let look = self.child.as_ref().map(|child| if child.is_drained() { LOOK_SOON } else { LOOK_EVERY });
+        let wake = self.server.wake_at().map(|at| at.saturating_duration_since(Instant::now()));
+        // Rounded up: waking early would only mean waiting again.
+        let shortest = look.into_iter().chain(wake).min().map(|wait| wait.saturating_add(Duration::from_millis(1)));
+        shortest.map_or(PollTimeout::NONE, |wait| PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX))
+    }
+
+    fn read_line(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 4096];
+        match self.line.read(&mut buffer) {
+            Ok(0) => return Ok(false),
+            Ok(count) => {
+                for request in self.server.receive(buffer.get(..count).unwrap_or_default(), Instant::now()) {
+                    self.obey(request);
+                }
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    fn write_line(&mut self) -> io::Result<()> {
+        let bytes = self.server.line();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        match self.line.write(bytes) {
+            Ok(count) => {
+                bytes.drain(..count.min(bytes.len()));
+                Ok(())
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn pass_output(&mut self, ready: &Ready) {
+        let Some(child) = &mut self.child else { return };
+        for (stream, is_ready) in [(Stream::Stdout, ready.stdout), (Stream::Stderr, ready.stderr)] {
+            if is_ready {
+                self.server.output(stream, &child.read(stream));
+            }
+        }
+        // A grandchild left in the background may hold an output open for ever: no bytes after the end are the end.
+        let is_silent = ready.looked_at_output && !ready.stdout && !ready.stderr;
+        if (child.is_drained() || is_silent)
+            && let Some(exit) = child.exit()
+        {
+            self.finish_after(exit, is_silent);
+        }
+    }
+
+    /// Between the look at the outputs and the end of the process it may have written something: look once more.
+    fn finish_after(&mut self, exit: tierlift_protocol::Exit, was_open: bool) {
+        let more = was_open && self.child.as_ref().is_some_and(has_bytes);
+        if !more {
+            self.child = None;
+            self.server.exited(exit);
+        }
+    }
+
+    fn obey(&mut self, request: Request) {
+        match (request, &mut self.child) {
+            (Request::Run(argv), _) => self.start(&argv),
+            (Request::Cancel, Some(child)) => child.cancel(),
+            (Request::HangUp, Some(child)) => {
+                if let Some(exit) = child.hang_up() {
+                    self.child = None;
+                    self.server.exited(exit);
+                }
+            }
+            (Request::Cancel | Request::HangUp, None) => {}
+        }
+    }
+
+    fn start(&mut self, argv: &[String]) {
+        if let Err(message) = permit(argv, self.verbs) {
+            return self.server.refuse(RefusalKind::NotAllowed, message);
+        }
+        match Child::start(argv) {
+            Ok(child) => self.child = Some(child),
+            Err(error) => self.server.refuse(RefusalKind::CannotStart, format!("cannot start the agent: {error}")),
+        }
+    }
+}
+
+/// Only the agent's own verbs run, and questions about them.
+fn permit(argv: &[String], verbs: &[String]) -> Result<(), String> {
+    let questions = ["--help", "-h", "help", "--version", "-V"];
+    match argv.first() {
+        Some(verb) if verbs.contains(verb) || questions.contains(&verb.as_str()) => Ok(()),
+        Some(verb) => Err(format!("\"{verb}\" cannot be run from afar; possible are: {}", verbs.join(", "))),
+        None => Err("no verb was given; try --help".into()),
+    }
+}
+
+/// Whether an open output of a process that has ended still holds bytes. Its end alone is none.
+fn has_bytes(child: &Child) -> bool {
+    let outputs = [Stream::Stdout, Stream::Stderr].into_iter().filter_map(|stream| child.output(stream));
+    let mut fds: Vec<_> = outputs.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    let _ = poll(&mut fds, PollTimeout::ZERO);
+    fds.iter().any(|fd| fd.revents().is_some_and(|events| !events.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_verbs_are_permitted() {
+        let verbs = ["scan".to_owned(), "pool".to_owned()];
+        let permit = |words: &[&str]| permit(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), &verbs);
+        assert!(permit(&["scan", "--json"]).is_ok());
+        assert!(permit(&["--version"]).is_ok());
+        let refusal = permit(&["serve"]).unwrap_err();
+        assert!(refusal.contains("\"serve\"") && refusal.contains("scan, pool"), "{refusal}");
+        assert!(permit(&[]).is_err());
+    }
+}
