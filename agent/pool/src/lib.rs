@@ -1,1 +1,32 @@
-//! The thin/tier pool engine.
+//! The thin/tier pool engine: open a metadata device, walk its trees, tell its state, dump it, read its thin devices.
+//!
+//! A [`Pool`] is opened from the bytes of a metadata device alone. Every walk gives what is readable and names what is not as
+//! exact key ranges ([`Lost`]); nothing is all or nothing and nothing is guessed. [`ThinReader`] puts a thin device together
+//! from the pool and its data devices without any help from a kernel: what is lost reads as an error, never as zeros.
+
+mod blocks;
+mod error;
+mod fault;
+mod looks_like;
+mod mode;
+mod pool;
+mod probe;
+mod reader;
+mod ring;
+mod run;
+mod stat;
+mod tally;
+mod walk;
+
+pub use blocks::{Blocks, View};
+pub use error::PoolError;
+pub use fault::{Fault, KeyRange, Lost, Walk};
+pub use looks_like::looks_like;
+pub use mode::{Mode, ModeDecision};
+pub use pool::{DeviceTable, Pool, Step, ThinDevice};
+pub use reader::{LossReason, ReaderError, Segment, Source, ThinReader};
+pub use ring::{CopyPlace, Ring, RingState};
+pub use run::{Lookup, Run, RunMap, Runs};
+pub use stat::{DeviceStat, FlagsStat, Stat, TierStat, Usage};
+pub use tally::{Counter, Tally};
+pub use walk::{Item, ValueSize, walk};

@@ -1,0 +1,92 @@
+//! The metadata device in blocks: each block is held against its checksum, its kind and its own number before it is used.
+
+use crate::fault::Fault;
+use std::sync::Arc;
+use tierlift_ondisk::thin::{BlockKind, BlockSize, identify, own_number};
+use tierlift_ondisk::units::{Bytes, MetaBlock};
+use tierlift_ondisk::view::ReadAt;
+
+/// A read-only view that can be shared between threads.
+pub type View = Arc<dyn ReadAt + Send + Sync>;
+
+/// The largest metadata the format can describe, in blocks.
+const MOST_BLOCKS: u64 = 511 * (32_768 - 64);
+
+/// A metadata device with its block size.
+#[derive(Clone)]
+pub struct Blocks {
+    view: View,
+    size: BlockSize,
+    /// Blocks that pointers may name.
+    count: u64,
+}
+
+impl std::fmt::Debug for Blocks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Blocks({} of {} bytes)", self.count, self.size.bytes())
+    }
+}
+
+impl Blocks {
+    /// The device as long as it is.
+    pub fn new(view: View, size: BlockSize) -> Self {
+        let count = size.blocks_in(view.size().0);
+        Self { view, size, count }
+    }
+
+    /// The same with the length that the metadata's own space map records; a file cut short is shorter.
+    #[must_use]
+    pub fn with_recorded_count(self, count: u64) -> Self {
+        let count = if count == 0 { self.count } else { count.min(MOST_BLOCKS) };
+        Self { count, ..self }
+    }
+
+    /// Block size.
+    pub fn size(&self) -> BlockSize {
+        self.size
+    }
+
+    /// Blocks that pointers may name: 1 up to this, exclusive.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whole blocks the device or file really has.
+    pub fn present(&self) -> u64 {
+        self.size.blocks_in(self.view.size().0)
+    }
+
+    /// Reads a block into `buffer` without judging it.
+    ///
+    /// # Errors
+    /// When it lies outside, beyond the end of the file, or cannot be read.
+    pub fn read_raw(&self, block: MetaBlock, buffer: &mut Vec<u8>) -> Result<(), Fault> {
+        let size = self.size.bytes();
+        buffer.resize(size, 0);
+        if block.0 >= self.present() {
+            return Err(Fault::CutShort(self.present()));
+        }
+        let offset = block.0.checked_mul(size as u64).ok_or(Fault::OutOfRange(self.count))?;
+        self.view.read_at(Bytes(offset), buffer).map_err(|error| Fault::Unreadable(error.to_string()))
+    }
+
+    /// Reads a block that a pointer promises to be of this kind.
+    ///
+    /// # Errors
+    /// What is wrong with it: its place, its checksum, its kind, or its own number.
+    pub fn read(&self, block: MetaBlock, kind: BlockKind, buffer: &mut Vec<u8>) -> Result<(), Fault> {
+        if block.0 == 0 || block.0 >= self.count {
+            return Err(Fault::OutOfRange(self.count));
+        }
+        self.read_raw(block, buffer)?;
+        match identify(buffer) {
+            Some(found) if found == kind => match own_number(buffer) {
+                Some(own) if own != block => Err(Fault::Displaced(own)),
+                _ => Ok(()),
+            },
+            Some(found) => Err(Fault::Kind { expected: kind, found }),
+            None if buffer.iter().all(|byte| *byte == 0) => Err(Fault::Zeroed),
+            None => Err(Fault::Checksum),
+        }
+    }
+}

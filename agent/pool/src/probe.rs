@@ -1,0 +1,112 @@
+//! Finding the superblock, and saying what is there when there is none.
+
+use crate::blocks::{Blocks, View};
+use crate::error::PoolError;
+use crate::looks_like::looks_like;
+use crate::ring::Ring;
+use tierlift_ondisk::DecodeError;
+use tierlift_ondisk::thin::{
+    BlockKind, BlockSize, MAGIC, MAX_TIERS, Superblock, checksum, identify, own_number, stored_checksum,
+};
+use tierlift_ondisk::units::{Bytes, MetaBlock};
+use tierlift_ondisk::view::ReadAt;
+
+/// Probes 8192, then 4096 bytes, as QNAP's kernel does: the field in the superblock cannot be read before, and can be wrong.
+///
+/// # Errors
+/// What is there instead of a superblock, and which copies of it exist.
+pub(crate) fn probe(view: &View) -> Result<(Blocks, Superblock), PoolError> {
+    let size = view.size().0;
+    if size < BlockSize::K4.bytes() as u64 {
+        return Err(PoolError::TooShort(size));
+    }
+    let head = read_head(view)?;
+    for block_size in BlockSize::PROBE_ORDER {
+        let Some(block) = head.get(..block_size.bytes()) else { continue };
+        let own = own_number(block) == Some(MetaBlock(0));
+        if let Ok(superblock) = Superblock::decode(block)
+            && own
+            && superblock.magic == MAGIC
+            && identify(block) == Some(BlockKind::Superblock)
+        {
+            return Ok((Blocks::new(view.clone(), block_size), superblock));
+        }
+    }
+    Err(diagnose(view, &head))
+}
+
+/// The first 8192 bytes, or what there is of them.
+fn read_head(view: &View) -> Result<Vec<u8>, PoolError> {
+    let length = BlockSize::K8.bytes().min(usize::try_from(view.size().0).unwrap_or(usize::MAX));
+    let mut head = vec![0; length];
+    match view.read_at(Bytes(0), &mut head) {
+        Ok(()) => Ok(head),
+        Err(error) => Err(PoolError::Unreadable { error: error.to_string(), copies: (&find_ring(view)).into() }),
+    }
+}
+
+/// The ring under whichever block size it verifies.
+pub(crate) fn find_ring(view: &View) -> Ring {
+    let rings = BlockSize::PROBE_ORDER.map(|size| Ring::find(&Blocks::new(view.clone(), size)));
+    rings.into_iter().max_by_key(|ring| ring.copies.len()).unwrap_or_default()
+}
+
+fn diagnose(view: &View, head: &[u8]) -> PoolError {
+    let ring = find_ring(view);
+    let copies = (&ring).into();
+    let found = Superblock::decode(head).ok();
+    if head.iter().all(|byte| *byte == 0) {
+        match looks_like(view) {
+            Some(name) if ring.copies.is_empty() => PoolError::NotMetadata(Some(name)),
+            _ => PoolError::Zeroed(copies),
+        }
+    } else if let Some(found) = found.filter(|found| found.magic == MAGIC) {
+        PoolError::Damaged { what: describe(head, &found), copies }
+    } else if ring.copies.is_empty() {
+        PoolError::NotMetadata(looks_like(view))
+    } else {
+        PoolError::Damaged { what: "it was overwritten with something else".into(), copies }
+    }
+}
+
+/// What is wrong with a block that carries the magic number.
+fn describe(head: &[u8], found: &Superblock) -> String {
+    if found.number != MetaBlock(0) {
+        return format!(
+            "it carries block number {}, not 0: a block from another place, or a copy put here unchanged",
+            found.number
+        );
+    }
+    let expected: Vec<_> = BlockSize::PROBE_ORDER
+        .into_iter()
+        .filter_map(|size| head.get(..size.bytes()))
+        .map(|block| format!("{:08x} for {}-byte blocks", checksum(BlockKind::Superblock, block), block.len()))
+        .collect();
+    format!("its checksum is {:08x}, but should be {}", stored_checksum(head), expected.join(" or "))
+}
+
+/// Refuses what must not be read with guesses.
+///
+/// # Errors
+/// Unknown versions and features, and values under which nothing can be computed.
+pub(crate) fn accept(superblock: &Superblock) -> Result<(), PoolError> {
+    let impossible = |field, offset, expected: &str, found: &dyn ToString| {
+        Err(PoolError::Impossible(DecodeError::new("superblock", field, offset, expected, found.to_string())))
+    };
+    if !(1..=4).contains(&superblock.version) {
+        return Err(PoolError::Version(superblock.version));
+    }
+    if superblock.incompat_flags != 0 {
+        return Err(PoolError::Incompatible(superblock.incompat_flags));
+    }
+    if superblock.chunk_size.0 == 0 {
+        return impossible("data_block_size", 336, "at least 1 sector", &superblock.chunk_size);
+    }
+    if superblock.tier_num > MAX_TIERS as u32 {
+        return impossible("tier_num", 388, "0 to 3", &superblock.tier_num);
+    }
+    if superblock.tier_num > 0 && superblock.tier_block_size.0 == 0 {
+        return impossible("tier_block_size", 400, "at least 1 sector", &superblock.tier_block_size);
+    }
+    Ok(())
+}
