@@ -90,13 +90,14 @@ pub fn device_mapper(control: &File, command: DmCommand, message: &mut [u8]) -> 
     answer.map(drop)
 }
 
-/// Sets a block device read-only for everyone (`BLKROSET`). Partitions of a disk follow the disk.
+/// Sets a block device read-only for everyone, or writable (`BLKROSET`). Partitions of a disk follow the disk.
 ///
 /// # Errors
 /// What the kernel answers: `EACCES` without the right, `ENOTTY` when it is no block device.
-pub fn set_read_only(device: &File) -> Result<(), Errno> {
+pub fn set_read_only(device: &File, read_only: bool) -> Result<(), Errno> {
+    let wanted = i32::from(read_only);
     // SAFETY: the descriptor is open for the whole call and the pointer is to a live int that the kernel only reads.
-    unsafe { raw::blk_ro_set(device.as_raw_fd(), &1) }.map(drop)
+    unsafe { raw::blk_ro_set(device.as_raw_fd(), &wanted) }.map(drop)
 }
 
 /// Whether a block device is set read-only.
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn devices_of_the_wrong_kind_are_errors() {
         let null = File::open("/dev/null").unwrap();
-        assert!(set_read_only(&null).is_err());
+        assert!(set_read_only(&null, true).is_err());
         assert!(is_read_only(&null).is_err());
         let mut message = vec![0; DM_HEAD];
         message[12..16].copy_from_slice(&u32::try_from(DM_HEAD).unwrap().to_ne_bytes());

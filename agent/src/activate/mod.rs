@@ -4,13 +4,26 @@
 //! an overlay, so that no write can reach a source.
 
 pub mod dm;
+pub mod execute;
+pub mod ground;
 pub mod ioctl;
 pub mod kernel_log;
 pub mod names;
 pub mod overlay;
 pub mod plan;
 pub mod pool_table;
+pub mod scratch;
+pub mod signature;
 pub mod stack;
+pub mod sysfs;
 #[cfg(test)]
 mod test_inventory;
 pub mod wire;
+
+/// Mark that the image puts into the appliance.
+const APPLIANCE_MARK: &str = "/etc/tierlift-appliance";
+
+/// Whether this is the appliance and not somebody's machine.
+pub fn is_appliance() -> bool {
+    std::path::Path::new(APPLIANCE_MARK).exists()
+}

@@ -15,19 +15,26 @@ pub fn unnamed_thin(group: &str, pool: &str, device: u64) -> String {
     layer(group, pool, &format!("thin{device}"))
 }
 
+/// Beginning of the names of windows on sources.
+pub const SOURCE: &str = "tierlift-source-";
+/// Beginning of the names of stores.
+pub const STORE: &str = "tierlift-store-";
+/// Beginning of the names of members with their overlays.
+pub const MEMBER: &str = "tierlift-member-";
+
 /// Read-only window on the place of member `number` on its disk.
 pub fn source(number: u32) -> String {
-    format!("tierlift-source-{number}")
+    format!("{SOURCE}{number}")
 }
 
 /// The slice of the scratch disk that takes writes to member `number`.
 pub fn store(number: u32) -> String {
-    format!("tierlift-store-{number}")
+    format!("{STORE}{number}")
 }
 
 /// Member `number`, with its overlay: the only device anything else is built on.
 pub fn member(number: u32) -> String {
-    format!("tierlift-member-{number}")
+    format!("{MEMBER}{number}")
 }
 
 /// The number in a device name that begins with `prefix`.
@@ -49,7 +56,7 @@ mod tests {
         assert_eq!(volume("vg1", "lv1"), "vg1-lv1");
         assert_eq!(volume("my-vg", "a-b"), "my--vg-a--b");
         assert_eq!(layer("vg1", "tp1", "tpool"), "vg1-tp1-tpool");
-        assert_eq!(number_of(&member(12), "tierlift-member-"), Some(12));
+        assert_eq!(number_of(&member(12), MEMBER), Some(12));
     }
 
     proptest! {

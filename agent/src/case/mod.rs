@@ -1,1 +1,236 @@
 //! The journal of one recovery: what was found, decided, done.
+//!
+//! One JSON file, replaced atomically and under a lock, so that two verbs at once, or a power cut, never leave half of it.
+//! Verbs append to it; `report` tells it.
+
+mod store;
+
+pub use store::{keep, load, location};
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Schema of the file.
+pub const SCHEMA: &str = "tierlift.case/1";
+/// Events kept; older ones are dropped first, so that a case cannot grow without end.
+const MAX_EVENTS: usize = 10_000;
+
+/// Everything known of one recovery.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Case {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// When it began, seconds since 1970.
+    pub started: u64,
+    /// The last inventory.
+    pub inventory: Option<Found>,
+    /// What is active, by what was asked for.
+    pub activations: Vec<Activation>,
+    /// What is mounted.
+    pub mounts: Vec<Mounted>,
+    /// Copies made.
+    pub copies: Vec<Copied>,
+    /// Everything that was done, in order.
+    pub events: Vec<Event>,
+}
+
+/// The inventory in sentences.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// One line per disk.
+    pub disks: Vec<String>,
+    /// One line per array that carries data.
+    pub arrays: Vec<String>,
+    /// One line per volume group and volume.
+    pub volumes: Vec<String>,
+    /// What is wrong or noteworthy.
+    pub notes: Vec<String>,
+}
+
+/// A volume made readable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activation {
+    /// What was asked for: "vg1/lv1".
+    pub target: String,
+    /// Its device.
+    pub device: String,
+    /// Every device it needs, lowest first, each with its table.
+    pub devices: Vec<(String, Vec<String>)>,
+    /// The pool with its version and figures.
+    pub pool: Option<String>,
+    /// How the pool is read.
+    pub mode: Option<String>,
+    /// Decisions and their evidence.
+    pub evidence: Vec<String>,
+    /// Warnings.
+    pub warnings: Vec<String>,
+    /// Still active.
+    pub active: bool,
+}
+
+/// A volume mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mounted {
+    /// What was asked for.
+    pub target: String,
+    /// Where.
+    pub directory: PathBuf,
+    /// What to know of its file system.
+    pub notes: Vec<String>,
+    /// Still mounted.
+    pub active: bool,
+}
+
+/// A copy made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// From.
+    pub source: String,
+    /// To.
+    pub target: String,
+    /// Counts.
+    pub counts: Counts,
+    /// The first of the files that were lost or damaged, each with why.
+    pub losses: Vec<String>,
+    /// Where the manifest lies.
+    pub manifest: PathBuf,
+    /// It came to its end.
+    pub finished: bool,
+}
+
+/// Counts of a copy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Files copied and read back.
+    pub copied: u64,
+    /// Files found identical on the target.
+    pub identical: u64,
+    /// Files with unreadable ranges.
+    pub damaged: u64,
+    /// Things that could not be copied at all.
+    pub failed: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Symbolic links.
+    pub symlinks: u64,
+    /// Sockets, pipes and devices: listed, not copied.
+    pub special: u64,
+    /// Owners, times or attributes the target could not take.
+    pub attributes_dropped: u64,
+    /// Bytes of files copied or found identical.
+    pub bytes: u64,
+    /// Bytes that could not be read.
+    pub lost_bytes: u64,
+}
+
+/// Something that was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, seconds since 1970.
+    pub time: u64,
+    /// What.
+    pub what: String,
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            started: now(),
+            inventory: None,
+            activations: Vec::new(),
+            mounts: Vec::new(),
+            copies: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+}
+
+impl Case {
+    /// Notes that something was done.
+    pub fn note(&mut self, what: impl Into<String>) {
+        self.events.push(Event { time: now(), what: what.into() });
+        let surplus = self.events.len().saturating_sub(MAX_EVENTS);
+        self.events.drain(..surplus);
+    }
+
+    /// Puts an activation in, in place of an older one of the same target.
+    pub fn activated(&mut self, activation: Activation) {
+        self.note(format!("activated {} as {}", activation.target, activation.device));
+        self.activations.retain(|old| old.target != activation.target);
+        self.activations.push(activation);
+    }
+
+    /// Puts a mount in, in place of an older one at the same directory.
+    pub fn mounted(&mut self, mounted: Mounted) {
+        self.note(format!("mounted {} on {}", mounted.target, mounted.directory.display()));
+        self.mounts.retain(|old| old.directory != mounted.directory);
+        self.mounts.push(mounted);
+    }
+
+    /// Notes which devices and mounts are gone.
+    pub fn taken_down(&mut self, removed: &[String], unmounted: &[PathBuf]) {
+        for place in unmounted {
+            self.note(format!("unmounted {}", place.display()));
+            self.mounts.iter_mut().filter(|mount| mount.directory == *place).for_each(|mount| mount.active = false);
+        }
+        if !removed.is_empty() {
+            self.note(format!("removed {}", removed.join(", ")));
+        }
+        for activation in &mut self.activations {
+            activation.active &= !removed.contains(&activation.device);
+        }
+    }
+}
+
+/// Seconds since 1970; 0 on a machine whose clock says it is earlier.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn activation(target: &str, device: &str) -> Activation {
+        Activation {
+            target: target.into(),
+            device: device.into(),
+            devices: vec![(device.into(), vec!["0 8 linear /dev/mapper/x 0".into()])],
+            pool: None,
+            mode: None,
+            evidence: vec![],
+            warnings: vec![],
+            active: true,
+        }
+    }
+
+    #[test]
+    fn activating_twice_is_one_activation() {
+        let mut case = Case::default();
+        case.activated(activation("vg1/lv1", "vg1-lv1"));
+        case.activated(activation("vg1/lv1", "vg1-lv1"));
+        assert_eq!((case.activations.len(), case.events.len()), (1, 2));
+    }
+
+    #[test]
+    fn what_was_removed_is_no_longer_active() {
+        let mut case = Case::default();
+        case.activated(activation("vg1/lv1", "vg1-lv1"));
+        case.activated(activation("vg1/lv2", "vg1-lv2"));
+        case.taken_down(&["vg1-lv1".into()], &[]);
+        let active: Vec<bool> = case.activations.iter().map(|activation| activation.active).collect();
+        assert_eq!(active, [false, true]);
+    }
+
+    #[test]
+    fn a_case_does_not_grow_without_end() {
+        let mut case = Case::default();
+        for number in 0..=MAX_EVENTS {
+            case.note(number.to_string());
+        }
+        assert_eq!(case.events.len(), MAX_EVENTS);
+        assert_eq!(case.events[0].what, "1");
+    }
+}

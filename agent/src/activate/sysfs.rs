@@ -1,0 +1,168 @@
+//! Block devices as the kernel lists them: which disk a partition belongs to, what uses a device, where it is mounted.
+
+use std::fs::{File, read_dir};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Mount points looked at, most that a table may have.
+const MAX_MOUNTS: usize = 100_000;
+
+/// A device number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeviceNumber {
+    /// Driver.
+    pub major: u64,
+    /// Device of that driver.
+    pub minor: u64,
+}
+
+impl std::fmt::Display for DeviceNumber {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+impl From<u64> for DeviceNumber {
+    fn from(number: u64) -> Self {
+        Self { major: nix::sys::stat::major(number), minor: nix::sys::stat::minor(number) }
+    }
+}
+
+/// Number of a block device; `None` when `path` is something else.
+///
+/// # Errors
+/// When it does not exist.
+pub fn number_of(path: &Path) -> io::Result<Option<DeviceNumber>> {
+    let found = std::fs::metadata(path)?;
+    Ok(found.file_type().is_block_device().then(|| found.rdev().into()))
+}
+
+/// Number of the device that carries the file system with `path` on it.
+///
+/// # Errors
+/// When the path does not exist.
+pub fn carrier_of(path: &Path) -> io::Result<DeviceNumber> {
+    Ok(std::fs::metadata(path)?.dev().into())
+}
+
+/// Kernel names of the disks under a device: of a partition its disk, of a stacked device all disks below.
+pub fn disks_under(number: DeviceNumber) -> Vec<String> {
+    let mut disks = Vec::new();
+    let mut waiting: Vec<PathBuf> = folder(number).into_iter().collect();
+    // Devices cannot be stacked in circles; the bound only keeps a broken /sys from being followed for ever.
+    for _ in 0..1000 {
+        let Some(device) = waiting.pop() else { break };
+        let below: Vec<PathBuf> = read_dir(device.join("slaves")).map(entries).unwrap_or_default();
+        if below.is_empty() {
+            disks.extend(whole_disk(&device));
+        }
+        waiting.extend(below.into_iter().filter_map(|link| link.canonicalize().ok()));
+    }
+    disks.sort();
+    disks.dedup();
+    disks
+}
+
+/// Device paths of a disk's partitions.
+pub fn partitions(disk: &str) -> Vec<PathBuf> {
+    let children = read_dir(Path::new("/sys/class/block").join(disk)).map(entries).unwrap_or_default();
+    let partitions = children.into_iter().filter(|child| child.join("partition").exists());
+    let mut paths: Vec<PathBuf> =
+        partitions.filter_map(|child| Some(Path::new("/dev").join(child.file_name()?))).collect();
+    paths.sort();
+    paths
+}
+
+/// Whether the device is a partition.
+pub fn is_partition(number: DeviceNumber) -> bool {
+    folder(number).is_some_and(|folder| folder.join("partition").exists())
+}
+
+fn folder(number: DeviceNumber) -> Option<PathBuf> {
+    Path::new("/sys/dev/block").join(number.to_string()).canonicalize().ok()
+}
+
+fn whole_disk(device: &Path) -> Option<String> {
+    let disk = if device.join("partition").exists() { device.parent()? } else { device };
+    Some(disk.file_name()?.to_string_lossy().into_owned())
+}
+
+fn entries(folder: std::fs::ReadDir) -> Vec<PathBuf> {
+    folder.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect()
+}
+
+/// Real disks of this machine, leaving out what is made of others (loop, dm, md, memory) and optical drives.
+pub fn disks() -> Vec<PathBuf> {
+    const VIRTUAL: [&str; 7] = ["loop", "ram", "dm-", "md", "zram", "sr", "nbd"];
+    let all = read_dir("/sys/block").map(entries).unwrap_or_default();
+    let names = all.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let real = names.filter(|name| !VIRTUAL.iter().any(|prefix| name.starts_with(prefix)));
+    let mut paths: Vec<PathBuf> = real.map(|name| Path::new("/dev").join(name)).collect();
+    paths.sort();
+    paths
+}
+
+/// Places where a device is mounted.
+///
+/// # Errors
+/// When the kernel's list cannot be read.
+pub fn mounts_of(number: DeviceNumber) -> io::Result<Vec<PathBuf>> {
+    let table = BufReader::new(File::open("/proc/self/mountinfo")?);
+    let lines = table.lines().take(MAX_MOUNTS).map_while(Result::ok);
+    Ok(lines.filter_map(|line| mount_point(&line, number)).collect())
+}
+
+/// The mount point in a line "36 35 253:2 / /mnt rw … - ext4 /dev/dm-2 ro", if it is of that device.
+fn mount_point(line: &str, number: DeviceNumber) -> Option<PathBuf> {
+    let mut words = line.split(' ').skip(2);
+    (words.next()? == number.to_string()).then_some(())?;
+    Some(unescape(words.nth(1)?))
+}
+
+/// The kernel writes blanks and such as \040.
+fn unescape(word: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    let mut bytes = Vec::with_capacity(word.len());
+    let mut rest = word.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let octal = tail.get(..3).filter(|_| byte == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = tail.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_line_is_read() {
+        let line = r"36 35 253:2 / /mnt/my\040disk\134x ro,relatime - ext4 /dev/dm-2 ro";
+        let number = DeviceNumber { major: 253, minor: 2 };
+        assert_eq!(mount_point(line, number), Some(PathBuf::from(r"/mnt/my disk\x")));
+        assert_eq!(mount_point(line, DeviceNumber { major: 253, minor: 20 }), None);
+        assert_eq!(mount_point("garbage", number), None);
+    }
+
+    #[test]
+    fn files_are_no_block_devices() {
+        assert_eq!(number_of(Path::new("/dev/null")).unwrap(), None);
+        assert!(number_of(Path::new("/does/not/exist")).is_err());
+    }
+
+    #[test]
+    fn where_proc_is_mounted_is_known() {
+        let number = carrier_of(Path::new("/proc")).unwrap();
+        assert!(mounts_of(number).unwrap().contains(&PathBuf::from("/proc")));
+    }
+}
