@@ -35,6 +35,7 @@ fn check_pool(name: &str) {
     let tiers = common::tiers(name);
     let decision = pool.mode();
     assert_eq!(decision.mode, mode_of(name), "{name}: {:?}", decision.evidence);
+    assert_eq!(pool.stat().damage, [""; 0], "{name}");
     for truth in common::truth(name) {
         let reader = ThinReader::new(&pool, tiers.clone(), truth.device, decision.mode, Some(truth.size)).unwrap();
         assert_eq!(hash(&reader), truth.sha256, "{name}: device {}", truth.device);
