@@ -1,0 +1,159 @@
+//! Programs of Debian packages for the image: downloaded and unpacked, never installed on this machine.
+
+use crate::{paths, process};
+use anyhow::{Context, bail};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A folder into which packages, and the library packages they depend on, were unpacked.
+pub struct Unpacked {
+    root: PathBuf,
+}
+
+impl Unpacked {
+    /// Downloads (once) and unpacks the packages into `root`.
+    pub fn new(packages: &[String], root: &Path) -> anyhow::Result<Self> {
+        let all = with_libraries(packages)?;
+        let files = download(&all)?;
+        let _ = fs::remove_dir_all(root);
+        fs::create_dir_all(root)?;
+        for file in &files {
+            process::output(Command::new("dpkg-deb").arg("-x").arg(file).arg(root))?;
+        }
+        Ok(Self { root: root.to_path_buf() })
+    }
+
+    /// Copies a program (as `sbin/mdadm`) below `image/usr`, with every library it needs. The image is merged-usr, as Debian
+    /// is: `/sbin` and `/lib` are links there, so it does not matter which of the two places a package still uses.
+    pub fn copy_program(&self, program: &str, image: &Path) -> anyhow::Result<()> {
+        let mut wanted = vec![self.find(program)?];
+        let mut done = BTreeSet::new();
+        while let Some(path) = wanted.pop() {
+            if !done.insert(path.clone()) {
+                continue;
+            }
+            self.copy(&path, image)?;
+            for library in needed(&self.root.join(&path))? {
+                wanted.push(self.find_library(&library)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&self, path: &Path, image: &Path) -> anyhow::Result<()> {
+        let to = image.join("usr").join(path.strip_prefix("usr").unwrap_or(path));
+        fs::create_dir_all(to.parent().context("path without folder")?)?;
+        // Follows links: the image holds each file under the name it is asked by.
+        fs::copy(self.root.join(path), &to).with_context(|| format!("cannot copy {}", path.display()))?;
+        Ok(())
+    }
+
+    /// A program, whether its package installs to `/sbin` or (merged) to `/usr/sbin`.
+    fn find(&self, program: &str) -> anyhow::Result<PathBuf> {
+        [PathBuf::from(program), Path::new("usr").join(program)]
+            .into_iter()
+            .find(|path| self.root.join(path).exists())
+            .with_context(|| format!("{program} is in none of the packages of image/packages.list"))
+    }
+
+    fn find_library(&self, name: &str) -> anyhow::Result<PathBuf> {
+        const FOLDERS: [&str; 4] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib64", "usr/lib64"];
+        FOLDERS
+            .iter()
+            .map(|folder| Path::new(folder).join(name))
+            .find(|path| self.root.join(path).exists())
+            .with_context(|| format!("library {name} is in none of the packages"))
+    }
+}
+
+/// The packages and, transitively, the libraries they depend on (packages named `lib…`).
+fn with_libraries(packages: &[String]) -> anyhow::Result<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    let mut next = packages.to_vec();
+    while !next.is_empty() {
+        let text = process::output(
+            Command::new("apt-cache")
+                .args(["depends", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces"])
+                .arg("--no-enhances")
+                .args(&next),
+        )
+        .context("apt does not know the packages of the image; run: apt-get update")?;
+        all.extend(next.drain(..));
+        next = library_dependencies(&text).into_iter().filter(|name| !all.contains(name)).collect();
+    }
+    Ok(all)
+}
+
+fn library_dependencies(text: &str) -> BTreeSet<String> {
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("Depends: ").or_else(|| line.trim().strip_prefix("PreDepends: ")))
+        .filter(|name| name.starts_with("lib"))
+        .map(|name| name.split(':').next().unwrap_or(name).to_owned())
+        .collect()
+}
+
+/// The package files, downloading those of the wanted version that the cache lacks.
+fn download(packages: &BTreeSet<String>) -> anyhow::Result<Vec<PathBuf>> {
+    let cache = paths::cache()?.join("debs");
+    fs::create_dir_all(&cache)?;
+    let listed = process::output(Command::new("apt-get").args(["--print-uris", "download"]).args(packages))?;
+    // Lines are: 'address' file_name size hash
+    let wanted: BTreeMap<&str, &str> = listed
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let file = words.nth(1)?;
+            Some((file.split('_').next()?, file))
+        })
+        .collect();
+    let missing: Vec<&str> =
+        wanted.iter().filter(|(_, file)| !cache.join(file).exists()).map(|(package, _)| *package).collect();
+    if !missing.is_empty() {
+        println!("image: downloading {}", missing.join(" "));
+        process::output(Command::new("apt-get").args(["-q", "download"]).args(&missing).current_dir(&cache))?;
+    }
+    let files: Vec<PathBuf> = wanted.values().map(|file| cache.join(file)).collect();
+    if let Some(lost) = files.iter().find(|file| !file.exists()) {
+        bail!("apt downloaded no {}", lost.display());
+    }
+    Ok(files)
+}
+
+/// Libraries an ELF file asks for, and its loader.
+fn needed(file: &Path) -> anyhow::Result<Vec<String>> {
+    let text = process::output(Command::new("readelf").arg("-dl").arg(file))?;
+    Ok(libraries(&text))
+}
+
+fn libraries(readelf: &str) -> Vec<String> {
+    readelf
+        .lines()
+        .filter_map(|line| {
+            if line.contains("(NEEDED)") {
+                return line.split('[').nth(1)?.split(']').next().map(str::to_owned);
+            }
+            let loader = line.split("program interpreter: ").nth(1)?.trim_end_matches(']');
+            Path::new(loader).file_name().map(|name| name.to_string_lossy().into_owned())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{libraries, library_dependencies};
+
+    #[test]
+    fn dependencies_that_are_libraries() {
+        let text = "mdadm\n  Depends: libc6\n  PreDepends: <debconf>\n  Depends: libudev1:amd64\n  Depends: udev\n";
+        assert_eq!(library_dependencies(text).into_iter().collect::<Vec<_>>(), ["libc6", "libudev1"]);
+    }
+
+    #[test]
+    fn libraries_and_loader_of_an_elf_file() {
+        let text = "      [Requesting program interpreter: /lib64/ld-linux-x86-64.so.2]\n \
+                    0x1 (NEEDED)             Shared library: [libc.so.6]\n";
+        assert_eq!(libraries(text), ["ld-linux-x86-64.so.2", "libc.so.6"]);
+    }
+}
