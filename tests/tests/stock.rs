@@ -1,0 +1,70 @@
+//! Pools of stock Linux: without the dialect word the patched kernel reads, behaves and writes exactly as the unpatched one.
+
+mod common;
+
+use common::sparse;
+use tierlift_tests::{Image, Settings, fingerprint};
+
+/// Makes a pool and works with it: creates, writes, snapshots, overwrites, deletes, discards. The same every time, down to
+/// the order of commits, so that two kernels that behave alike leave the same bytes.
+const WORK: &str = r"
+set -e
+dm() { dmsetup --noudevrules --noudevsync $@; dmsetup mknodes; }
+fill() { yes $2 | head -c $((65536 * $4)) | dd of=/dev/mapper/$1 bs=65536 seek=$3 conv=fsync,notrunc 2>/dev/null; }
+blockdev --setrw /dev/vda; blockdev --setrw /dev/vdb
+dm create pool --table '0 131072 thin-pool /dev/vda /dev/vdb 128 0 1 skip_block_zeroing'
+dm message pool 0 create_thin 1
+dm create one --table '0 65536 thin /dev/mapper/pool 1'
+fill one first 0 40; fill one second 100 20
+dm suspend one; dm message pool 0 create_snap 2 1; dm resume one
+dm create two --table '0 65536 thin /dev/mapper/pool 2'
+fill one third 10 20; fill two fourth 110 30
+dm message pool 0 create_thin 3
+dm create three --table '0 65536 thin /dev/mapper/pool 3'
+fill three fifth 7 50
+dm remove three; dm message pool 0 delete 3
+dm suspend one; dm message pool 0 create_snap 4 1; dm resume one
+blkdiscard -o 655360 -l 655360 /dev/mapper/one
+dm message pool 0 set_transaction_id 0 7
+dm status pool | cut -d' ' -f4-
+sha256sum < /dev/mapper/one; sha256sum < /dev/mapper/two
+dm remove two; dm remove one; dm remove pool
+";
+
+struct Result {
+    said: String,
+    metadata: String,
+    data: String,
+}
+
+fn work_on(image: &Image) -> Result {
+    let folder = tempfile::tempdir().unwrap();
+    let metadata = sparse(&folder.path().join("tmeta.img"), 4 << 20);
+    let data = sparse(&folder.path().join("tdata.img"), 64 << 20);
+    let mut machine = Settings::new(image).writable(&metadata).writable(&data).boot().unwrap();
+    let said = machine.shell(WORK).unwrap().success().unwrap();
+    machine.shell("sync").unwrap().success().unwrap();
+    machine.finish().unwrap();
+    Result { said, metadata: fingerprint(&metadata).unwrap(), data: fingerprint(&data).unwrap() }
+}
+
+#[test]
+fn patched_and_unpatched_kernel_leave_the_same_bytes() {
+    let patched = work_on(&Image::from_environment().unwrap());
+    let stock = work_on(&Image::stock_from_environment().unwrap());
+    assert!(patched.said.contains("rw"), "{}", patched.said);
+    assert_eq!(patched.said, stock.said);
+    assert_eq!(patched.metadata, stock.metadata);
+    assert_eq!(patched.data, stock.data);
+}
+
+#[test]
+fn the_unpatched_kernel_does_not_know_the_word() {
+    let image = Image::stock_from_environment().unwrap();
+    let loose = common::Loose::unpack("F1-plain-ext4");
+    let mut machine = loose.attach(Settings::new(&image)).boot().unwrap();
+    let table = "0 262144 thin-pool /dev/vda /dev/vdd 1024 0 2 qnap_format read_only";
+    let output = machine.shell(&format!("dmsetup create pool --table '{table}'")).unwrap();
+    assert_ne!(output.code, 0, "this is not the unpatched kernel");
+    machine.finish().unwrap();
+}
