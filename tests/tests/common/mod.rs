@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use tierlift_forge::Fixture;
+use tierlift_forge::{Fixture, ForgeOptions, Forged, forge_disks};
 use tierlift_tests::Settings;
 
 /// Offset of the version in a superblock.
@@ -22,14 +22,47 @@ pub struct Loose {
 impl Loose {
     pub fn unpack(name: &str) -> Self {
         let folder = TempDir::new().unwrap();
-        let fixture = Fixture::load(&tierlift_forge::fixtures_dir().join(name)).unwrap();
-        let parts = fixture.unpack(folder.path()).unwrap();
-        Self { fixture, tmeta: parts.tmeta, tiers: parts.tiers, _folder: folder }
+        let fixture = Fixture::named(name).unwrap();
+        let mut parts = fixture.unpack(folder.path()).unwrap();
+        let tmeta = parts.remove("tmeta.img").unwrap();
+        Self { fixture, tmeta, tiers: parts.into_values().collect(), _folder: folder }
     }
 
     /// Attaches all parts as sources: tmeta first, then the tiers in order.
     pub fn attach(&self, settings: Settings) -> Settings {
         self.tiers.iter().fold(settings.source(&self.tmeta), |settings, tier| settings.source(tier))
+    }
+}
+
+/// A genuine pool on whole forged disks, as somebody with a dead NAS would have it.
+pub struct Whole {
+    pub fixture: Fixture,
+    pub forged: Forged,
+    folder: TempDir,
+}
+
+impl Whole {
+    pub fn forge(name: &str, options: &ForgeOptions) -> Self {
+        let folder = TempDir::new().unwrap();
+        let fixture = Fixture::named(name).unwrap();
+        let forged = forge_disks(&fixture, options, folder.path()).unwrap();
+        Self { fixture, forged, folder }
+    }
+
+    /// Attaches all disks as sources, in order.
+    pub fn attach(&self, settings: Settings) -> Settings {
+        self.forged.disks.iter().fold(settings, |settings, disk| settings.source(disk))
+    }
+
+    /// Where further disks of the scenario may lie.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The name of the volume with this device id, with its group: `vg1/lv1`.
+    pub fn volume(&self, device: u64) -> String {
+        let volume = self.forged.volumes.iter().find(|volume| volume.device == device).unwrap();
+        format!("{}/{}", self.forged.volume_group, volume.name)
     }
 }
 
