@@ -1,9 +1,6 @@
 //! Virtual machines for tests, the demo and `cargo xtask boot`: boots the appliance in QEMU, runs verbs in it over the
 //! program console, and proves that the attached sources did not change.
 
-// Test tools stop at the first surprise; the lints that guard the reading of disks are for the agent.
-#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
-
 mod fingerprint;
 mod kernel_log;
 mod machine;

@@ -14,7 +14,8 @@ const LENGTH: u64 = 262_144;
 
 fn refused(machine: &mut Machine, table: &str, reason: &str) {
     machine.shell("dmesg -c >/dev/null").unwrap().success().unwrap();
-    let output = machine.shell(&format!("dmsetup create --noudevrules --noudevsync refused --table '{table}'")).unwrap();
+    let output =
+        machine.shell(&format!("dmsetup create --noudevrules --noudevsync refused --table '{table}'")).unwrap();
     let log = machine.shell("dmesg").unwrap().success().unwrap();
     assert_ne!(output.code, 0, "accepted: {table}");
     assert!(log.contains(reason), "refused {table}, but without the reason {reason:?}:\n{log}");
@@ -59,11 +60,7 @@ fn tables_that_do_not_fit_the_pool() {
     pool("vda", length + 8192, &format!("{TIERS} enable_map:4 qnap_format read_only"), "pool");
     pool("vda", length - 8192, &format!("{TIERS} enable_map:4 qnap_format read_only"), "pool");
     // The same 4 KiB pool that stock Linux would open and spoil.
-    refused(
-        &mut machine,
-        &format!("0 {LENGTH} thin-pool /dev/vdh /dev/vdi 128 0 1 read_only"),
-        "qnap_format",
-    );
+    refused(&mut machine, &format!("0 {LENGTH} thin-pool /dev/vdh /dev/vdi 128 0 1 read_only"), "qnap_format");
     machine.finish().unwrap();
 }
 
@@ -74,10 +71,14 @@ fn writes_of_every_kind() {
     let mut machine = loose.attach(Settings::new(&image)).boot().unwrap();
     let pool = format!("0 {LENGTH} thin-pool /dev/vda TIER 1024 0 7 {TIERS} enable_map:4 qnap_format read_only");
     let mut shell = |line: &str| machine.shell(line).unwrap();
-    shell(&format!("dmsetup create --noudevrules --noudevsync pool --table '{pool}' && dmsetup mknodes")).success().unwrap();
-    shell("dmsetup create --noudevrules --noudevsync thin --table '0 196608 thin /dev/mapper/pool 1' && dmsetup mknodes")
+    shell(&format!("dmsetup create --noudevrules --noudevsync pool --table '{pool}' && dmsetup mknodes"))
         .success()
         .unwrap();
+    shell(
+        "dmsetup create --noudevrules --noudevsync thin --table '0 196608 thin /dev/mapper/pool 1' && dmsetup mknodes",
+    )
+    .success()
+    .unwrap();
     let before = shell("sha256sum < /dev/mapper/thin").success().unwrap();
     assert!(before.starts_with(&loose.fixture.truth[&1].sha256), "{before}");
     let attempts = [

@@ -120,6 +120,10 @@ fn the_human_console() {
     }
     assert!(said.is_ascii(), "{said}");
     machine.run(&["scan", "--json", "/dev/vda"]).unwrap().success().unwrap();
-    assert_eq!(machine.console().matches("tierlift.scan").count(), 0, "the program's answer leaked to the human console");
+    assert_eq!(
+        machine.console().matches("tierlift.scan").count(),
+        0,
+        "the program's answer leaked to the human console"
+    );
     machine.finish().unwrap();
 }

@@ -110,8 +110,7 @@ impl Root {
 fn install(root: Root, packages: &[&str]) -> anyhow::Result<()> {
     println!("deps: refreshing the package lists");
     process::run(root.command("apt-get").args(["-q", "update"])).context("cannot refresh the package lists")?;
-    let (qemu, others): (Vec<&str>, Vec<&str>) =
-        packages.iter().partition(|package| package.starts_with("qemu-"));
+    let (qemu, others): (Vec<&str>, Vec<&str>) = packages.iter().partition(|package| package.starts_with("qemu-"));
     if !others.is_empty() {
         println!("deps: installing {}", others.join(" "));
         process::run(root.command("apt-get").args(["-q", "install", "-y", "--no-install-recommends"]).args(&others))
@@ -150,7 +149,9 @@ fn install_qemu(root: Root, packages: &[&str]) -> anyhow::Result<()> {
             .args(packages),
     )
     .with_context(|| {
-        format!("QEMU packages from {suite} are installed here; add {suite} to apt's sources, or remove them, then retry")
+        format!(
+            "QEMU packages from {suite} are installed here; add {suite} to apt's sources, or remove them, then retry"
+        )
     })
 }
 
@@ -169,7 +170,8 @@ fn qemu_suite() -> anyhow::Result<Option<String>> {
 fn backports_list(suite: &str) -> anyhow::Result<tempfile::NamedTempFile> {
     const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
     let codename = suite.trim_end_matches("-backports");
-    let targets = process::output(Command::new("apt-get").args(["indextargets", "--format", "$(RELEASE) $(REPO_URI)"]))?;
+    let targets =
+        process::output(Command::new("apt-get").args(["indextargets", "--format", "$(RELEASE) $(REPO_URI)"]))?;
     let mirror = targets
         .lines()
         .find_map(|line| line.strip_prefix(codename)?.strip_prefix(' '))

@@ -85,7 +85,9 @@ impl Programs {
 }
 
 fn skeleton(root: &Path) -> anyhow::Result<()> {
-    for folder in ["dev", "etc", "mnt", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "var"] {
+    for folder in
+        ["dev", "etc", "mnt", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "var"]
+    {
         fs::create_dir_all(root.join(folder))?;
     }
     for link in ["bin", "sbin", "lib", "lib64"] {

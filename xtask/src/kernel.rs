@@ -87,7 +87,9 @@ impl Inputs {
             archive: PathBuf::from(format!("/usr/src/{SOURCE}.tar.xz")),
             options,
             patches,
-            compiler: process::output(Command::new("sh").args(["-c", "gcc --version | head -n1; ld --version | head -n1"]))?,
+            compiler: process::output(
+                Command::new("sh").args(["-c", "gcc --version | head -n1; ld --version | head -n1"]),
+            )?,
         })
     }
 
@@ -130,7 +132,11 @@ impl Tree {
         let home = folder.join(format!("tree-{}", inputs.version.replace(['~', '+', ':'], "_")));
         let tree = Self { source: home.join(SOURCE), pristine: home.join("pristine") };
         if !home.join("unpacked").exists() {
-            println!("kernel: unpacking {} (about half a minute, 1.7 GB in {})", inputs.archive.display(), home.display());
+            println!(
+                "kernel: unpacking {} (about half a minute, 1.7 GB in {})",
+                inputs.archive.display(),
+                home.display()
+            );
             let _ = fs::remove_dir_all(&home);
             fs::create_dir_all(&home)?;
             process::run(Command::new("tar").arg("-xf").arg(&inputs.archive).arg("-C").arg(&home))?;
@@ -213,13 +219,18 @@ impl Tree {
         fs::write(self.source.join("tierlift.config"), options)?;
         process::output(self.make().arg("tinyconfig"))?;
         process::output(
-            Command::new("scripts/kconfig/merge_config.sh").args(["-m", ".config", "tierlift.config"]).current_dir(&self.source),
+            Command::new("scripts/kconfig/merge_config.sh")
+                .args(["-m", ".config", "tierlift.config"])
+                .current_dir(&self.source),
         )?;
         process::output(self.make().arg("olddefconfig"))?;
         let result = fs::read_to_string(self.source.join(".config"))?;
         let lost = lost_options(options, &result);
         if !lost.is_empty() {
-            bail!("kernel options lost by olddefconfig (a dependency is missing in image/kernel.config):\n  {}", lost.join("\n  "));
+            bail!(
+                "kernel options lost by olddefconfig (a dependency is missing in image/kernel.config):\n  {}",
+                lost.join("\n  ")
+            );
         }
         Ok(())
     }
@@ -239,7 +250,11 @@ impl Tree {
         if !child.wait()?.success() {
             let text = fs::read_to_string(&log).unwrap_or_default();
             let tail: Vec<&str> = text.lines().rev().take(30).collect();
-            bail!("the kernel did not build; end of {}:\n{}", log.display(), tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            bail!(
+                "the kernel did not build; end of {}:\n{}",
+                log.display(),
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
         }
         Ok(())
     }
@@ -269,7 +284,10 @@ fn show_progress(output: impl std::io::Read) {
         }
         if last.elapsed() > Duration::from_secs(20) {
             last = Instant::now();
-            println!("kernel: {objects} files compiled (about {OBJECTS} from nothing), {} s", start.elapsed().as_secs());
+            println!(
+                "kernel: {objects} files compiled (about {OBJECTS} from nothing), {} s",
+                start.elapsed().as_secs()
+            );
         }
     }
     println!("kernel: {objects} files compiled in {} s", start.elapsed().as_secs());

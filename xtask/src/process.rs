@@ -14,10 +14,7 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
 
 /// Runs a program and returns what it printed on stdout; when it fails, its stderr is part of the error.
 pub fn output(command: &mut Command) -> anyhow::Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {}", name(command)))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", name(command)))?;
     if !output.status.success() {
         bail!("{} ended with {}:\n{}", line(command), output.status, String::from_utf8_lossy(&output.stderr));
     }
