@@ -11,6 +11,7 @@ pub mod gpt;
 pub mod lvm_area;
 pub mod lvm_crc;
 pub mod lvm_label;
+pub mod lvm_text;
 pub mod mbr;
 pub mod md;
 pub mod thin;
