@@ -206,7 +206,8 @@ pub struct PoolVolume {
     pub tiers: Vec<Option<String>>,
     /// Usable tiers, bit i for tier i, when the text says or it could be guessed.
     pub enable_map: Option<u8>,
-    /// Whether pool sectors go straight to one tier (`true`) or through the tier tree (`false`), when the text says.
+    /// Whether pool sectors go straight to one tier (`true`) or through the tier tree (`false`), when the text says or it could
+    /// be guessed.
     pub bypass: Option<bool>,
     /// Chunk size, when the text says.
     pub chunk_size: Option<Sectors>,
@@ -216,4 +217,34 @@ pub struct PoolVolume {
     pub chunks: Option<Chunk>,
     /// Each guess with its evidence.
     pub guesses: Vec<String>,
+}
+
+/// Where the data of a physical volume's place begin and how far they go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// The array, when it is one.
+    pub array: Option<usize>,
+    /// The member partition, or the direct place.
+    pub partition: Extents,
+    /// First data sector inside the partition.
+    pub offset: Sectors,
+    /// Data sectors that are really there: less than the array's size when the image is cut short.
+    pub length: Sectors,
+}
+
+impl Inventory {
+    /// Follows a place down to the partition that carries it; `None` when the array cannot be used through one member.
+    pub fn base_of(&self, place: &PvPlace) -> Option<Base> {
+        let (array, partition, offset, wanted) = match place {
+            PvPlace::Direct(extents) => (None, extents.clone(), Sectors(0), extents.length),
+            PvPlace::Array(index) => {
+                let array = self.arrays.get(*index)?;
+                let member = array.members.get(array.usable_member?)?;
+                (Some(*index), member.place.clone(), member.data_offset, array.size)
+            }
+        };
+        let disk = self.disks.get(partition.disk)?.size.to_sectors();
+        let there = partition.length.0.min(disk.0.saturating_sub(partition.start.0)).saturating_sub(offset.0);
+        Some(Base { array, partition, offset, length: Sectors(wanted.0.min(there)) })
+    }
 }

@@ -76,7 +76,7 @@ impl Header {
         }
         let mut header = fields.bytes("header", 0, size as usize)?.to_vec();
         put(&mut header, 16, &[0; 4]);
-        let (stored, computed) = (fields.u32("checksum", 16)?, crc32fast::hash(&header));
+        let (stored, computed) = (fields.u32("checksum", 16)?, checksum(&header));
         if stored != computed {
             return Err(fields.error("checksum", 16, format!("{computed:08x}"), format!("{stored:08x}")));
         }
@@ -116,7 +116,7 @@ impl Header {
     pub fn decode_entries(&self, array: &[u8]) -> Result<Vec<Entry>, DecodeError> {
         let fields = Fields::new("GPT entries", array);
         let array = fields.bytes("entries", 0, self.entries_bytes())?;
-        let computed = crc32fast::hash(array);
+        let computed = checksum(array);
         if computed != self.entries_crc {
             return Err(fields.error("checksum", 0, format!("{:08x}", self.entries_crc), format!("{computed:08x}")));
         }
@@ -139,7 +139,7 @@ impl Header {
         put(&mut out, 80, &self.entry_count.to_le_bytes());
         put(&mut out, 84, &self.entry_bytes.to_le_bytes());
         put(&mut out, 88, &self.entries_crc.to_le_bytes());
-        let crc = crc32fast::hash(&out);
+        let crc = checksum(&out);
         put(&mut out, 16, &crc.to_le_bytes());
         out
     }
@@ -155,6 +155,11 @@ fn decode_entry(bytes: &[u8], number: u32) -> Result<Option<Entry>, DecodeError>
     let units: Vec<u16> = fields.bytes("name", 56, 72)?.chunks_exact(2).map(LittleEndian::read_u16).collect();
     let name = String::from_utf16_lossy(&units).trim_end_matches('\0').to_owned();
     Ok(Some(Entry { number, type_guid, guid: fields.array("guid", 16)?, first, last, name }))
+}
+
+/// The checksum of headers and of the array of entries.
+pub fn checksum(array: &[u8]) -> u32 {
+    crc32fast::hash(array)
 }
 
 /// Writes the array of 128 entries of 128 bytes; entries with other numbers are left out.
@@ -196,7 +201,7 @@ mod tests {
             entries_lba: 2,
             entry_count: ENTRY_COUNT as u32,
             entry_bytes: ENTRY_BYTES as u32,
-            entries_crc: crc32fast::hash(&array),
+            entries_crc: checksum(&array),
         };
         (header, array)
     }
@@ -236,7 +241,7 @@ mod tests {
                 put(&mut bytes, 0, MAGIC);
                 put(&mut bytes, 12, &92u32.to_le_bytes());
                 put(&mut bytes, 16, &[0; 4]);
-                let crc = crc32fast::hash(&bytes[..HEADER_BYTES]);
+                let crc = checksum(&bytes[..HEADER_BYTES]);
                 put(&mut bytes, 16, &crc.to_le_bytes());
             }
             if let Ok(header) = Header::decode(&bytes) {

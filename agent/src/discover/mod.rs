@@ -1,1 +1,122 @@
-//! From disks to md arrays and physical volumes: fills the inventory.
+//! From disks to md arrays and physical volumes: fills the inventory ("docs/disk-layout").
+//!
+//! One broken structure never hides the rest: what cannot be read or understood becomes a note, and the search goes on.
+//! Nothing is decided from names, numbers or partition types alone; a member belongs to the array whose UUID it carries.
+
+mod arrays;
+mod disks;
+mod groups;
+mod judge;
+mod physical;
+mod probe;
+mod table;
+
+pub use disks::default_disks;
+
+use crate::block::{FileView, SubView, View};
+use crate::inventory::{Disk, Extents, Inventory};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tierlift_ondisk::units::Bytes;
+use tierlift_ondisk::view::ReadAt;
+
+/// Looks at disks or image files and tells everything found on them.
+///
+/// A path that cannot be opened is told in its disk's `content` and in the notes, and does not stop the others.
+///
+/// # Errors
+/// When no path is given, or none of them can be opened.
+pub fn inventory(paths: &[PathBuf]) -> anyhow::Result<Inventory> {
+    anyhow::ensure!(!paths.is_empty(), "no disk and no image file to look at; attach the disks or name image files");
+    let mut search = Search::default();
+    let mut seen = Vec::new();
+    let mut last_error = None;
+    for path in paths {
+        let canonical = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        if seen.contains(&canonical) {
+            search.inventory.notes.push(format!("{} was named twice; it is looked at once", path.display()));
+            continue;
+        }
+        seen.push(canonical);
+        match FileView::open(path) {
+            Ok(file) => search.add_disk(path.clone(), Arc::new(file)),
+            Err(error) => {
+                search.add_unreadable(path.clone(), format!("{error:#}"));
+                last_error = Some(error);
+            }
+        }
+    }
+    match last_error {
+        Some(error) if search.views.iter().all(Option::is_none) => Err(error),
+        _ => Ok(search.finish()),
+    }
+}
+
+/// A search under way: the inventory so far and the open disks behind it.
+#[derive(Default)]
+struct Search {
+    inventory: Inventory,
+    /// One for each disk of the inventory; `None` when it could not be opened.
+    views: Vec<Option<View>>,
+    /// Members of md arrays, before they are grouped.
+    members: Vec<arrays::Found>,
+    /// Physical volumes.
+    volumes: Vec<physical::Found>,
+}
+
+impl Search {
+    fn add_unreadable(&mut self, path: PathBuf, why: String) {
+        self.inventory.notes.push(why.clone());
+        let content = Some(format!("cannot be read: {why}"));
+        let disk = Disk { path, size: Bytes(0), table: "none".into(), partitions: Vec::new(), content };
+        self.inventory.disks.push(disk);
+        self.views.push(None);
+    }
+
+    fn add_disk(&mut self, path: PathBuf, view: View) {
+        let index = self.inventory.disks.len();
+        let size = view.size();
+        self.views.push(Some(view.clone()));
+        let disk = Disk { path: path.clone(), size, table: "none".into(), partitions: Vec::new(), content: None };
+        self.inventory.disks.push(disk);
+        let table = table::read_table(&view);
+        let notes = table.notes.iter().map(|note| format!("{}: {note}", path.display()));
+        self.inventory.notes.extend(notes);
+        let whole = Extents { disk: index, start: Default::default(), length: size.to_sectors() };
+        let mut partitions = table.partitions;
+        let mut content = None;
+        if partitions.is_empty() {
+            content = Some(self.probe(&whole));
+        }
+        for partition in &mut partitions {
+            let place = Extents { disk: index, start: partition.start, length: partition.length };
+            partition.content = self.probe(&place);
+        }
+        if let Some(disk) = self.inventory.disks.get_mut(index) {
+            disk.table = table.kind.into();
+            disk.partitions = partitions;
+            disk.content = content;
+        }
+    }
+
+    /// Everything there is of a stretch of a disk, as bytes; shorter than the stretch when the image is cut short.
+    fn open(&self, place: &Extents) -> Option<View> {
+        let disk = self.views.get(place.disk)?.clone()?;
+        let (start, length) = place.start.to_bytes().zip(place.length.to_bytes())?;
+        let there = length.0.min(disk.size().0.checked_sub(start.0)?);
+        Some(Arc::new(SubView::new(disk, start, Bytes(there)).ok()?))
+    }
+
+    fn finish(mut self) -> Inventory {
+        self.group_members();
+        self.probe_arrays();
+        self.read_groups();
+        self.inventory
+    }
+}
+
+/// `count` bytes at `offset`, or `None` when they cannot be read.
+fn read(view: &dyn ReadAt, offset: u64, count: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; count];
+    view.read_at(Bytes(offset), &mut bytes).ok().map(|()| bytes)
+}

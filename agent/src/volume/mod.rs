@@ -1,1 +1,15 @@
-//! LVM: from text metadata to logical volumes and their places on the disks.
+//! LVM: from text metadata to logical volumes and their places on the disks ("docs/lvm").
+//!
+//! Our own reader, because stock LVM refuses QNAP's groups: it does not know the segment types. Here an unknown type makes
+//! one volume opaque and leaves the rest of the group usable. Nothing is ever written back.
+
+mod group;
+mod pool;
+mod segments;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use group::{find_group, read_group};
+pub use view::{DiskPlace, DiskTarget, find, open_extents, stretches_on_disks, view};

@@ -215,7 +215,7 @@ impl Disk<'_> {
             entries_lba: 2,
             entry_count: gpt::ENTRY_COUNT as u32,
             entry_bytes: gpt::ENTRY_BYTES as u32,
-            entries_crc: crc32fast::hash(&array),
+            entries_crc: gpt::checksum(&array),
         };
         let backup = gpt::Header { own_lba: last, other_lba: 1, entries_lba: last - 32, ..primary.clone() };
         self.put(0, &mbr::protective(Sectors(self.array.disk_sectors)))?;

@@ -1,0 +1,137 @@
+//! md members, grouped into arrays by UUID.
+
+use super::Search;
+use super::judge::{self, Verdict};
+use crate::inventory::{Array, Extents, Member};
+use std::collections::BTreeMap;
+use tierlift_ondisk::md::{Role, Superblock};
+use tierlift_ondisk::units::Sectors;
+
+/// Names QNAP gives its own mirrors: swap, system, applications.
+const SYSTEM_NAMES: [&str; 6] = ["8", "9", "13", "256", "321", "322"];
+/// No system mirror is larger; a data array that happens to have such a name is.
+const SYSTEM_SIZE: Sectors = Sectors((40 << 30) / 512);
+
+/// A member as it was found.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    /// The partition, at the length the superblock proves.
+    pub(super) place: Extents,
+    /// "1.0", "1.1", "1.2".
+    pub(super) version: &'static str,
+    pub(super) block: Superblock,
+    /// How many sectors before its place the superblock was found.
+    pub(super) shift: Sectors,
+}
+
+impl Found {
+    /// "md member of array 1 (raid1, role 0)"
+    pub(super) fn describe(&self) -> String {
+        let block = &self.block;
+        let role = match block.role() {
+            Role::Active(role) => format!("role {role}"),
+            Role::Rescue(role) => format!("role {role}, failed but kept by QNAP's rescue mode"),
+            Role::Journal => "journal".into(),
+            Role::Faulty => "failed".into(),
+            Role::Spare => "spare".into(),
+        };
+        let system = if is_system(block) { ", QNAP system mirror" } else { "" };
+        format!("md member of array {} ({}, {role}{system})", block.name, level_name(block.level))
+    }
+}
+
+pub(super) fn level_name(level: i32) -> String {
+    match level {
+        -1 => "linear".into(),
+        level => format!("raid{level}"),
+    }
+}
+
+fn is_system(block: &Superblock) -> bool {
+    let name = block.name.rsplit(':').next().unwrap_or_default();
+    SYSTEM_NAMES.contains(&name) && block.size < SYSTEM_SIZE
+}
+
+impl Search {
+    pub(super) fn group_members(&mut self) {
+        let mut groups: BTreeMap<[u8; 16], Vec<Found>> = BTreeMap::new();
+        for found in std::mem::take(&mut self.members) {
+            groups.entry(found.block.array_uuid).or_default().push(found);
+        }
+        let mut arrays: Vec<Array> = groups.into_values().filter_map(|members| self.array(members)).collect();
+        // Data first, in the order of their names; system mirrors last.
+        arrays.sort_by_key(|array| (array.system, array.name.len(), array.name.clone()));
+        self.inventory.arrays = arrays;
+    }
+
+    fn array(&self, mut members: Vec<Found>) -> Option<Array> {
+        members.sort_by_key(|found| (judge::role_number(&found.block), found.place.disk, found.place.start));
+        let blocks: Vec<&Superblock> = members.iter().map(|found| &found.block).collect();
+        let verdicts = judge::judge(&blocks);
+        let newest = judge::newest(&verdicts, &blocks)?;
+        let system = is_system(newest);
+        let mut notes = Vec::new();
+        let usable_member = judge::usable(&verdicts, &blocks, &mut notes);
+        if system {
+            // Most slots of QNAP's system mirrors were never filled; that is no damage.
+            notes.clear();
+        }
+        notes.extend(members.iter().flat_map(|found| self.member_notes(found)));
+        Some(Array {
+            uuid: newest.array_id(),
+            name: newest.name.clone(),
+            level: level_name(newest.level),
+            raid_disks: newest.raid_disks,
+            size: newest.size,
+            system,
+            members: members.iter().zip(&verdicts).map(|(found, verdict)| member(found, verdict)).collect(),
+            usable_member,
+            notes,
+        })
+    }
+
+    fn member_notes(&self, found: &Found) -> Vec<String> {
+        let block = &found.block;
+        let disk = self.inventory.disks.get(found.place.disk).map(|disk| disk.path.display().to_string());
+        let disk = disk.unwrap_or_default();
+        let mut notes = Vec::new();
+        if found.shift.0 > 0 {
+            notes.push(format!(
+                "{disk}: the superblock lies {} sectors before its place: the image is longer than the partition was; the \
+                 true length is used",
+                found.shift
+            ));
+        }
+        if !block.checksum_ok {
+            notes.push(format!(
+                "{disk}: the superblock's checksum is wrong; it is trusted only when nothing better exists"
+            ));
+        }
+        if block.qnap_feature != 0 {
+            notes.push(format!("{disk}: QNAP's private feature word is {:#x}", block.qnap_feature));
+        }
+        if block.features & tierlift_ondisk::md::FEATURE_BAD_BLOCKS != 0 {
+            notes
+                .push(format!("{disk}: its bad-block log has entries: some sectors of this member hold no valid data"));
+        }
+        if found.version != "1.0" {
+            notes.push(format!("{disk}: superblock version {} (QNAP writes 1.0)", found.version));
+        }
+        notes
+    }
+}
+
+fn member(found: &Found, verdict: &Verdict) -> Member {
+    let role = match found.block.role() {
+        Role::Active(role) | Role::Rescue(role) => Some(u32::from(role)),
+        _ => None,
+    };
+    Member {
+        place: found.place.clone(),
+        data_offset: found.block.data_offset,
+        role,
+        events: found.block.events,
+        update_time: found.block.updated,
+        verdict: verdict.to_string(),
+    }
+}

@@ -1,0 +1,154 @@
+//! What a partition or a bare disk holds.
+
+use super::{Search, arrays, physical, read};
+use crate::inventory::{Extents, PvPlace};
+use tierlift_ondisk::drbd;
+use tierlift_ondisk::md::{self, Legacy, SUPERBLOCK_BYTES, Superblock};
+use tierlift_ondisk::units::{Bytes, Sectors};
+use tierlift_ondisk::view::ReadAt;
+
+/// How far before its place a superblock is looked for, when the image is longer than the partition was.
+const SEARCH_BACK: u64 = 1 << 20;
+
+/// Signatures that are told but not followed: byte offset, bytes, what they are.
+const SIGNATURES: [(u64, &[u8], &str); 7] = [
+    (0, b"LUKS\xba\xbe", "LUKS encrypted volume"),
+    (1080, &[0x53, 0xef], "ext file system"),
+    (4086, b"SWAPSPACE2", "swap"),
+    (0, b"XFSB", "XFS file system"),
+    (65600, b"_BHRfS_M", "Btrfs file system"),
+    (3, b"NTFS    ", "NTFS file system"),
+    (
+        131_072,
+        &[0x0c, 0xb1, 0xba, 0, 0, 0, 0, 0],
+        "ZFS: QuTS hero, not supported here; try an OpenZFS read-only import",
+    ),
+];
+
+impl Search {
+    /// Looks into a stretch of a disk, remembers members and physical volumes, and says what it is.
+    pub(super) fn probe(&mut self, place: &Extents) -> String {
+        let Some(view) = self.open(place) else {
+            return "lies beyond the end of what is here".into();
+        };
+        if view.size().0 == 0 {
+            return "empty: nothing to recover here; was the copy finished?".into();
+        }
+        if let Some(found) = find_member(&view, place) {
+            let text = found.describe();
+            self.members.push(found);
+            return text;
+        }
+        if let Some(legacy) = find_legacy(&view, place.length) {
+            return legacy;
+        }
+        match physical::find(&view, PvPlace::Direct(place.clone())) {
+            Some(found) => {
+                let text = format!("LVM physical volume {}", found.label.id);
+                self.volumes.push(found);
+                text
+            }
+            None => signature(&view).unwrap_or_else(|| "nothing known".into()),
+        }
+    }
+
+    /// Looks into each array that can be used: DRBD tail, physical volume, another array.
+    pub(super) fn probe_arrays(&mut self) {
+        for index in 0..self.inventory.arrays.len() {
+            let Some(base) = self.inventory.base_of(&PvPlace::Array(index)) else { continue };
+            let start = base.partition.start.checked_add(base.offset).unwrap_or_default();
+            let place = Extents { disk: base.partition.disk, start, length: base.length };
+            let Some(view) = self.open(&place) else { continue };
+            let system = self.inventory.arrays.get(index).is_some_and(|array| array.system);
+            if system {
+                continue;
+            }
+            let mut notes = Vec::new();
+            let size = self.inventory.arrays.get(index).map(|array| array.size).unwrap_or_default();
+            notes.extend(drbd_note(&view, size));
+            match physical::find(&view, PvPlace::Array(index)) {
+                Some(found) => {
+                    notes.push(format!("carries LVM physical volume {}", found.label.id));
+                    self.volumes.push(found);
+                }
+                None if find_member(&view, &place).is_some() => {
+                    notes
+                        .push("carries another md array (nested RAID); assembling the second level comes later".into());
+                }
+                None => notes.push(format!("carries: {}", signature(&view).unwrap_or_else(|| "nothing known".into()))),
+            }
+            if let Some(array) = self.inventory.arrays.get_mut(index) {
+                array.notes.extend(notes);
+            }
+        }
+    }
+}
+
+fn drbd_note(view: &dyn ReadAt, size: Sectors) -> Option<String> {
+    let place = drbd::place(size)?.to_bytes()?;
+    drbd::Tail::decode(&read(view, place.0, drbd::BLOCK_BYTES)?).ok()?;
+    Some("ends with a DRBD tail (newer QTS); it does not move the data, so it is ignored".into())
+}
+
+/// A version 1 superblock of any place: 1.0 at the end, 1.1 at the start, 1.2 at byte 4096.
+fn find_member(view: &dyn ReadAt, place: &Extents) -> Option<arrays::Found> {
+    let at_end = md::place_1_0(place.length).map(|sector| (sector, "1.0"));
+    let places = [at_end, Some((Sectors(0), "1.1")), Some((Sectors(8), "1.2"))];
+    let found = places.into_iter().flatten().find_map(|(sector, version)| {
+        let block = read_superblock(view, sector)?;
+        Some(arrays::Found { place: place.clone(), version, block, shift: Sectors(0) })
+    });
+    found.or_else(|| find_before_the_end(view, place))
+}
+
+/// A 1.0 superblock that is not at its place because the image is longer than the partition was (padding, a grown disk). It
+/// knows its own place, which proves where the member began and how long it was.
+fn find_before_the_end(view: &dyn ReadAt, place: &Extents) -> Option<arrays::Found> {
+    let back = SEARCH_BACK.min(view.size().0);
+    let start = view.size().0.checked_sub(back)?.next_multiple_of(4096);
+    let tail = read(view, start, usize::try_from(view.size().0.checked_sub(start)?).ok()?)?;
+    for (index, bytes) in tail.chunks(512).enumerate().rev() {
+        if !bytes.starts_with(&md::MAGIC.to_le_bytes()) {
+            continue;
+        }
+        let sector = Bytes(start).to_sectors().checked_add(Sectors(index as u64))?;
+        let block = read_superblock(view, sector).filter(|block| block.super_offset == sector && block.checksum_ok);
+        if let Some(block) = block {
+            let length = sector.checked_add(Sectors(16))?;
+            let shift = Sectors(place.length.0.saturating_sub(length.0));
+            let place = Extents { length, ..place.clone() };
+            return Some(arrays::Found { place, version: "1.0", block, shift });
+        }
+    }
+    None
+}
+
+fn read_superblock(view: &dyn ReadAt, sector: Sectors) -> Option<Superblock> {
+    let offset = sector.to_bytes()?.0;
+    // The last superblock of a cut image may be shorter than the usual 4096 bytes.
+    let there = view.size().0.checked_sub(offset)?.min(SUPERBLOCK_BYTES as u64);
+    let bytes = read(view, offset, usize::try_from(there).ok()?)?;
+    Superblock::decode(&bytes).ok().filter(|block| block.super_offset == sector)
+}
+
+fn find_legacy(view: &dyn ReadAt, length: Sectors) -> Option<String> {
+    let offset = md::place_0_90(length)?.to_bytes()?.0;
+    let legacy = Legacy::decode(&read(view, offset, SUPERBLOCK_BYTES)?).ok()?;
+    Some(format!(
+        "md member of array md{} ({} of {} members, superblock version 0.90: assembly of these comes later)",
+        legacy.minor,
+        arrays::level_name(legacy.level),
+        legacy.raid_disks
+    ))
+}
+
+fn signature(view: &dyn ReadAt) -> Option<String> {
+    let known = SIGNATURES
+        .iter()
+        .find(|(offset, bytes, _)| read(view, *offset, bytes.len()).is_some_and(|found| found == *bytes));
+    if let Some((_, _, what)) = known {
+        return Some((*what).to_owned());
+    }
+    let start = read(view, 0, usize::try_from(view.size().0.min(1 << 20)).ok()?)?;
+    start.iter().all(|byte| *byte == 0).then(|| "zeros (at its start)".into())
+}

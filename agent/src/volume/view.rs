@@ -1,0 +1,177 @@
+//! From a logical volume to bytes: the userland view, and the places the guest's device-mapper lines are built on.
+
+use crate::block::{ConcatView, FileView, Piece, SubView, View};
+use crate::inventory::{Extents, Inventory, LogicalVolume, LogicalVolumeKind, PvPlace, StretchTarget, VolumeGroup};
+use anyhow::{Context, bail};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tierlift_ondisk::units::Sectors;
+use tierlift_ondisk::view::ReadAt;
+
+/// A place on a member partition (or a direct one).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskPlace {
+    /// The array, when the place is on one; its `usable_member` is the member meant.
+    pub array: Option<usize>,
+    /// The partition or disk: what an overlay is built on.
+    pub partition: Extents,
+    /// Sector from the start of that partition.
+    pub sector: Sectors,
+}
+
+/// What lies behind a piece of a logical volume, down to the disks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskTarget {
+    /// On a disk.
+    Place(DiskPlace),
+    /// Zeros by definition.
+    Zero,
+    /// Cannot be read: missing disks or extents, or beyond the end of what is there.
+    Error,
+}
+
+/// Finds a volume by `VG/LV` (or `VG-ID/LV`), or by `LV` alone where only one group has it. Answers with the index of the
+/// group and the volume.
+///
+/// # Errors
+/// When there is none, or more than one; the message lists what there is.
+pub fn find<'a>(inventory: &'a Inventory, name: &str) -> anyhow::Result<(usize, &'a LogicalVolume)> {
+    let (group, volume) = name.split_once('/').map_or((None, name), |(group, volume)| (Some(group), volume));
+    let mut hits = Vec::new();
+    for (index, candidate) in inventory.volume_groups.iter().enumerate() {
+        if group.is_none_or(|group| group == candidate.name || group == candidate.id) {
+            hits.extend(candidate.logical_volumes.iter().filter(|lv| lv.name == volume).map(|lv| (index, lv)));
+        }
+    }
+    match hits.as_slice() {
+        [hit] => Ok(*hit),
+        [] => bail!("there is no volume {name}; there are: {}", known(inventory)),
+        _ => {
+            let groups: Vec<String> = hits.iter().filter_map(|(index, _)| full_name(inventory, *index)).collect();
+            bail!("{name} is not unique: groups {}; name it as ID/{volume}", groups.join(", "))
+        }
+    }
+}
+
+fn full_name(inventory: &Inventory, group: usize) -> Option<String> {
+    inventory.volume_groups.get(group).map(|group| format!("{} ({})", group.name, group.id))
+}
+
+fn known(inventory: &Inventory) -> String {
+    let visible = |group: &VolumeGroup| {
+        let name = group.name.clone();
+        let volumes: Vec<String> =
+            group.logical_volumes.iter().filter(|lv| lv.visible).map(|lv| lv.name.clone()).collect();
+        volumes.into_iter().map(move |volume| format!("{name}/{volume}"))
+    };
+    let all: Vec<String> = inventory.volume_groups.iter().flat_map(visible).collect();
+    if all.is_empty() { "none".into() } else { all.join(", ") }
+}
+
+/// The pieces of a mapped volume in order, each with its length and its place on the disks.
+///
+/// What the text places beyond the end of a partition, or on a disk that is cut short, is [`DiskTarget::Error`].
+///
+/// # Errors
+/// When there is no such volume, or it is no mapped one (a pool, a thin volume, a type that cannot be mapped).
+pub fn stretches_on_disks(
+    inventory: &Inventory,
+    group: usize,
+    volume: &str,
+) -> anyhow::Result<Vec<(Sectors, DiskTarget)>> {
+    let group = inventory.volume_groups.get(group).context("no such volume group")?;
+    let found = group.logical_volumes.iter().find(|lv| lv.name == volume);
+    let found = found.with_context(|| format!("{}: there is no volume {volume}", group.name))?;
+    let stretches = match &found.kind {
+        LogicalVolumeKind::Mapped(stretches) => stretches,
+        LogicalVolumeKind::Pool(_) => bail!("{}/{volume} is a pool: its parts are volumes of their own", group.name),
+        LogicalVolumeKind::Thin { pool, device, .. } => {
+            bail!("{}/{volume} is device {device} of pool {pool}: it is read through the pool", group.name)
+        }
+        LogicalVolumeKind::Opaque(kind) => bail!("{}/{volume} cannot be mapped: {kind}", group.name),
+    };
+    let mut pieces = Vec::new();
+    for stretch in stretches {
+        match &stretch.target {
+            StretchTarget::Zero => pieces.push((stretch.length, DiskTarget::Zero)),
+            StretchTarget::Error => pieces.push((stretch.length, DiskTarget::Error)),
+            StretchTarget::Pv(pv, sector) => on_disk(inventory, group, *pv, *sector, stretch.length, &mut pieces),
+        }
+    }
+    Ok(pieces)
+}
+
+/// One stretch of a physical volume, cut where what is there ends.
+fn on_disk(
+    inventory: &Inventory,
+    group: &VolumeGroup,
+    pv: usize,
+    sector: Sectors,
+    length: Sectors,
+    pieces: &mut Vec<(Sectors, DiskTarget)>,
+) {
+    let place = group.physical_volumes.get(pv).and_then(|pv| pv.place.as_ref());
+    let base = place.and_then(|place| inventory.base_of(place));
+    let found = base.and_then(|base| {
+        let there = Sectors(base.length.0.saturating_sub(sector.0).min(length.0));
+        let sector = base.offset.checked_add(sector)?;
+        Some((there, DiskPlace { array: base.array, partition: base.partition, sector }))
+    });
+    let there = found.as_ref().map_or(Sectors(0), |(there, _)| *there);
+    if let Some((there, place)) = found.filter(|(there, _)| there.0 > 0) {
+        pieces.push((there, DiskTarget::Place(place)));
+    }
+    let rest = Sectors(length.0.saturating_sub(there.0));
+    if rest.0 > 0 {
+        pieces.push((rest, DiskTarget::Error));
+    }
+}
+
+/// A mapped volume as bytes. Missing parts read as errors.
+///
+/// # Errors
+/// As [`stretches_on_disks`], and when a disk cannot be opened again.
+pub fn view(inventory: &Inventory, group: usize, volume: &str) -> anyhow::Result<View> {
+    let mut whole = ConcatView::new();
+    let mut disks: BTreeMap<usize, View> = BTreeMap::new();
+    for (length, target) in stretches_on_disks(inventory, group, volume)? {
+        let piece = match target {
+            DiskTarget::Zero => Piece::Zeros,
+            DiskTarget::Error => {
+                Piece::Missing(format!("{volume}: this part lies on a disk or extents that are missing"))
+            }
+            DiskTarget::Place(place) => {
+                let view = match disks.get(&place.partition.disk) {
+                    Some(view) => view.clone(),
+                    None => {
+                        let view = open_disk(inventory, place.partition.disk)?;
+                        disks.insert(place.partition.disk, view.clone());
+                        view
+                    }
+                };
+                let sector = place.partition.start.checked_add(place.sector).context("sector beyond all disks")?;
+                Piece::Part(view, sector.to_bytes().context("sector beyond all disks")?)
+            }
+        };
+        whole.push(length.to_bytes().context("volume larger than any disk")?, piece)?;
+    }
+    Ok(Arc::new(whole))
+}
+
+fn open_disk(inventory: &Inventory, disk: usize) -> anyhow::Result<View> {
+    let disk = inventory.disks.get(disk).context("no such disk in the inventory")?;
+    Ok(Arc::new(FileView::open(&disk.path)?))
+}
+
+/// A physical volume, partition or array member as bytes, as far as it is there.
+///
+/// # Errors
+/// When the disk cannot be opened, or the array cannot be used.
+pub fn open_extents(inventory: &Inventory, place: &PvPlace) -> anyhow::Result<View> {
+    let base = inventory.base_of(place).context("the array cannot be used through one member")?;
+    let disk = open_disk(inventory, base.partition.disk)?;
+    let start = base.partition.start.checked_add(base.offset).and_then(Sectors::to_bytes);
+    let (start, length) = start.zip(base.length.to_bytes()).context("beyond all disks")?;
+    let length = length.0.min(disk.size().0.saturating_sub(start.0));
+    Ok(Arc::new(SubView::new(disk, start, tierlift_ondisk::units::Bytes(length))?))
+}
