@@ -14,7 +14,7 @@ pub struct Inventory {
     pub arrays: Vec<Array>,
     /// Volume groups, one per VG id.
     pub volume_groups: Vec<VolumeGroup>,
-    /// What is wrong or noteworthy, each a sentence that says what it means and what to do.
+    /// What is wrong, each a sentence that says what it means and what to do.
     pub notes: Vec<String>,
 }
 
@@ -77,7 +77,10 @@ pub struct Array {
     /// The member (index into `members`) that alone carries all the data, when the array can be used through one: a mirror
     /// half or a single disk. `None` when the array cannot be used; `notes` says why.
     pub usable_member: Option<usize>,
-    /// What is wrong with it or noteworthy.
+    /// What it carries and what else is good to know; nothing of this is wrong.
+    #[serde(default)]
+    pub carries: Vec<String>,
+    /// What is wrong with it.
     pub notes: Vec<String>,
 }
 
@@ -113,7 +116,7 @@ pub struct VolumeGroup {
     pub physical_volumes: Vec<PhysicalVolume>,
     /// Logical volumes, hidden ones too.
     pub logical_volumes: Vec<LogicalVolume>,
-    /// What is wrong or was guessed.
+    /// What is wrong; guesses about a pool are with the pool.
     pub notes: Vec<String>,
 }
 

@@ -70,11 +70,11 @@ impl Search {
         let verdicts = judge::judge(&blocks);
         let newest = judge::newest(&verdicts, &blocks)?;
         let system = is_system(newest);
-        let mut notes = Vec::new();
-        let usable_member = judge::usable(&verdicts, &blocks, &mut notes);
+        let judge::Choice { member: usable_member, mut notes, mut remarks } = judge::usable(&verdicts, &blocks);
         if system {
             // Most slots of QNAP's system mirrors were never filled; that is no damage.
             notes.clear();
+            remarks.clear();
         }
         notes.extend(members.iter().flat_map(|found| self.member_notes(found)));
         Some(Array {
@@ -86,6 +86,7 @@ impl Search {
             system,
             members: members.iter().zip(&verdicts).map(|(found, verdict)| member(found, verdict)).collect(),
             usable_member,
+            carries: remarks,
             notes,
         })
     }

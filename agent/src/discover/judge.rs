@@ -163,55 +163,71 @@ pub(super) fn newest<'a>(verdicts: &[Verdict], blocks: &[&'a Superblock]) -> Opt
     current.or_else(|| pairs().max_by_key(|(_, block)| (block.checksum_ok, age(block)))).map(|(_, block)| *block)
 }
 
-/// The member that carries all data by itself, and what must be told about the choice.
-pub(super) fn usable(verdicts: &[Verdict], blocks: &[&Superblock], notes: &mut Vec<String>) -> Option<usize> {
-    let block = newest(verdicts, blocks)?;
-    if block.features & FEATURE_RESHAPE != 0 {
-        notes.push(format!(
-            "a reshape (level change or expansion) is under way at sector {}; assembling such arrays comes later",
-            block.reshape_position
-        ));
-        return None;
-    }
-    if block.qnap_feature & !FEATURE_FLEX != 0 {
-        notes.push("QNAP's feature word has bits nobody has explained; please report this, with the word".into());
-        return None;
-    }
-    if !(block.level == 1 || block.raid_disks == 1 && matches!(block.level, -1 | 0)) {
-        let level = super::arrays::level_name(block.level);
-        notes.push(format!("assembly of this level comes later ({level}, {})", present(verdicts, blocks, block)));
-        return None;
+/// Which member to read, and why.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    /// The member that carries all data by itself; index into the blocks judged.
+    pub(super) member: Option<usize>,
+    /// What is wrong.
+    pub(super) notes: Vec<String>,
+    /// What is good to know.
+    pub(super) remarks: Vec<String>,
+}
+
+/// Chooses the member that carries all data by itself.
+pub(super) fn usable(verdicts: &[Verdict], blocks: &[&Superblock]) -> Choice {
+    let Some(block) = newest(verdicts, blocks) else { return Choice::default() };
+    if let Some(why) = refusal(verdicts, blocks, block) {
+        return Choice { notes: vec![why], ..Choice::default() };
     }
     let of_kind = |wanted: Verdict| verdicts.iter().position(|verdict| *verdict == wanted);
     // A member with gaps in its own data is taken only when there is no other.
     let spotless = verdicts.iter().zip(blocks).position(|(verdict, block)| {
         *verdict == Verdict::Current && block.features & tierlift_ondisk::md::FEATURE_BAD_BLOCKS == 0
     });
-    let chosen = spotless.or_else(|| of_kind(Verdict::Current)).or_else(|| of_kind(Verdict::Rescue));
-    tell(verdicts, block, chosen, notes);
-    chosen
+    let member = spotless.or_else(|| of_kind(Verdict::Current)).or_else(|| of_kind(Verdict::Rescue));
+    let mut choice = Choice { member, ..Choice::default() };
+    tell(verdicts, block, &mut choice);
+    choice
 }
 
-fn tell(verdicts: &[Verdict], block: &Superblock, chosen: Option<usize>, notes: &mut Vec<String>) {
+/// Why an array cannot be used through one member.
+fn refusal(verdicts: &[Verdict], blocks: &[&Superblock], block: &Superblock) -> Option<String> {
+    let level = super::arrays::level_name(block.level);
+    if block.features & FEATURE_RESHAPE != 0 {
+        Some(format!(
+            "a reshape (level change or expansion) is under way at sector {}; assembling such arrays comes later",
+            block.reshape_position
+        ))
+    } else if block.qnap_feature & !FEATURE_FLEX != 0 {
+        Some("QNAP's feature word has bits nobody has explained; please report this, with the word".into())
+    } else if !(block.level == 1 || block.raid_disks == 1 && matches!(block.level, -1 | 0)) {
+        Some(format!("assembly of this level comes later ({level}, {})", present(verdicts, blocks, block)))
+    } else {
+        None
+    }
+}
+
+fn tell(verdicts: &[Verdict], block: &Superblock, choice: &mut Choice) {
     let has = |wanted: fn(&Verdict) -> bool| verdicts.iter().any(wanted);
-    if chosen.is_none() {
-        notes.push("no member holds all data: attach the other disks of this array".into());
+    if choice.member.is_none() {
+        choice.notes.push("no member holds all data: attach the other disks of this array".into());
         return;
     }
     if has(|verdict| matches!(verdict, Verdict::Split)) {
-        notes.push(
+        choice.notes.push(
             "two halves of this mirror ran on without each other; they are never mixed. The one updated last is used; scan the \
              other disk alone to see its older state"
                 .into(),
         );
     }
     if has(|verdict| matches!(verdict, Verdict::Stale(_))) {
-        notes.push("a stale half of this mirror is left out".into());
+        choice.notes.push("a stale half of this mirror is left out".into());
     }
     let current = verdicts.iter().filter(|verdict| holds_data(Some(verdict))).count();
     let expected = block.roles.iter().filter(|role| matches!(role, Role::Active(_))).count();
     if current < expected {
-        notes.push(format!(
+        choice.remarks.push(format!(
             "{current} of {expected} current members are here; one is enough to read, but a second one helps where sectors are bad"
         ));
     }
@@ -262,7 +278,7 @@ mod tests {
     fn outcome(members: &[Superblock]) -> (Option<usize>, Vec<Verdict>) {
         let blocks: Vec<&Superblock> = members.iter().collect();
         let verdicts = judge(&blocks);
-        (usable(&verdicts, &blocks, &mut Vec::new()), verdicts)
+        (usable(&verdicts, &blocks).member, verdicts)
     }
 
     fn is_stale(verdict: &Verdict) -> bool {
@@ -353,9 +369,9 @@ mod tests {
     #[test]
     fn levels_and_states_that_come_later_are_named() {
         let told = |block: Superblock| {
-            let (blocks, mut notes) = ([&block], Vec::new());
-            assert_eq!(usable(&judge(&blocks), &blocks, &mut notes), None);
-            notes.join(" ")
+            let choice = usable(&judge(&[&block]), &[&block]);
+            assert_eq!(choice.member, None);
+            choice.notes.join(" ")
         };
         assert!(
             told(Superblock { level: 5, ..member(0) }).contains("assembly of this level comes later (raid5, 1 of 2")

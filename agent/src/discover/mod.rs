@@ -34,7 +34,7 @@ pub fn inventory(paths: &[PathBuf]) -> anyhow::Result<Inventory> {
     for path in paths {
         let canonical = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
         if seen.contains(&canonical) {
-            search.inventory.notes.push(format!("{} was named twice; it is looked at once", path.display()));
+            log::info!("{} was named twice; it is looked at once", path.display());
             continue;
         }
         seen.push(canonical);

@@ -63,22 +63,21 @@ impl Search {
             if system {
                 continue;
             }
-            let mut notes = Vec::new();
+            let mut carries = Vec::new();
             let size = self.inventory.arrays.get(index).map(|array| array.size).unwrap_or_default();
-            notes.extend(drbd_note(&view, size));
+            carries.extend(drbd_note(&view, size));
             match physical::find(&view, PvPlace::Array(index)) {
                 Some(found) => {
-                    notes.push(format!("carries LVM physical volume {}", found.label.id));
+                    carries.push(format!("LVM physical volume {}", found.label.id));
                     self.volumes.push(found);
                 }
                 None if find_member(&view, &place).is_some() => {
-                    notes
-                        .push("carries another md array (nested RAID); assembling the second level comes later".into());
+                    carries.push("another md array (nested RAID); assembling the second level comes later".into());
                 }
-                None => notes.push(format!("carries: {}", signature(&view).unwrap_or_else(|| "nothing known".into()))),
+                None => carries.push(signature(&view).unwrap_or_else(|| "nothing known".into())),
             }
             if let Some(array) = self.inventory.arrays.get_mut(index) {
-                array.notes.extend(notes);
+                array.carries.extend(carries);
             }
         }
     }
@@ -87,7 +86,7 @@ impl Search {
 fn drbd_note(view: &dyn ReadAt, size: Sectors) -> Option<String> {
     let place = drbd::place(size)?.to_bytes()?;
     drbd::Tail::decode(&read(view, place.0, drbd::BLOCK_BYTES)?).ok()?;
-    Some("ends with a DRBD tail (newer QTS); it does not move the data, so it is ignored".into())
+    Some("a DRBD tail at its end (newer QTS); it does not move the data and is ignored".into())
 }
 
 /// A version 1 superblock of any place: 1.0 at the end, 1.1 at the start, 1.2 at byte 4096.

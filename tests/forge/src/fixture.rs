@@ -153,6 +153,14 @@ impl Fixture {
         decoded.or_else(raw).filter(|version| *version != 0)
     }
 
+    /// Transaction id in the superblock; 0 when that was destroyed.
+    pub fn transaction(&self) -> u64 {
+        let decoded = self.superblock.as_ref().and_then(|block| block.get("trans_id")?.as_u64());
+        // Little-endian at byte 48; no fixture's fills more than its lowest byte.
+        let raw = || u64::from_str_radix(self.superblock_hex.as_ref()?.get(96..98)?, 16).ok();
+        decoded.or_else(raw).unwrap_or(0)
+    }
+
     /// The dump by QNAP's own tool, where it could make one.
     ///
     /// # Errors
@@ -251,7 +259,7 @@ mod tests {
     #[test]
     fn odd_manifests_tell_the_same_things() {
         let old = Fixture::named("F5-v2-4k").unwrap();
-        assert_eq!((old.version(), old.images.len()), (Some(2), 2));
+        assert_eq!((old.version(), old.transaction(), old.images.len()), (Some(2), 6, 2));
         let damaged = Fixture::named("F8-F2-rand20").unwrap();
         assert_eq!((damaged.images.len(), damaged.origins.get(&3)), (4, Some(&1)));
         assert!(damaged.images["tierdata_2.img"].path.to_str().unwrap().contains("F2-snaps"));

@@ -47,7 +47,7 @@ impl<'a> Group<'a> {
         for tier in 0..table.tiers.max(1) {
             hidden.push(group.tier(fixture, &table, tier)?);
         }
-        group.pool(&table)?;
+        group.pool(&table, fixture.transaction())?;
         group.thin_volumes(fixture)?;
         group.volumes.append(&mut hidden);
         // Free extents at the end, as after a volume was deleted.
@@ -107,7 +107,7 @@ impl<'a> Group<'a> {
         self.data(fixture, &name, &image, if table.enabled(tier) { pv } else { 0 })
     }
 
-    fn pool(&mut self, table: &PoolTable) -> anyhow::Result<()> {
+    fn pool(&mut self, table: &PoolTable, transaction: u64) -> anyhow::Result<()> {
         let pool = self.options.pool.clone();
         let mut lines = vec![format!("metadata = \"{pool}_tmeta\"")];
         let kind = if table.tiers == 0 {
@@ -117,7 +117,7 @@ impl<'a> Group<'a> {
             lines.extend(self.tier_lines(table));
             "tier-thin-pool"
         };
-        lines.push("transaction_id = 7".into());
+        lines.push(format!("transaction_id = {transaction}"));
         lines.push(format!("chunk_size = {}", table.chunk_size));
         lines.push("discards = \"passdown\"".into());
         if !table.skip_block_zeroing {
