@@ -50,6 +50,12 @@ pub enum ReaderError {
     /// The mode does not fit the pool.
     #[error("the pool has no tier tree: it cannot be read through one")]
     NoTierTree,
+    /// The size is neither given nor to be seen.
+    #[error(
+        "the end of device {0} cannot be seen, because the last part of its mapping tree is lost; give its size (the volume \
+         group has it)"
+    )]
+    SizeUnknown(DeviceId),
     /// A size that no device can have.
     #[error("the device would be longer than 64 bits can say: mapped up to chunk {0}")]
     TooLong(u64),
@@ -78,7 +84,8 @@ impl ThinReader {
     /// to the end of the highest mapped chunk.
     ///
     /// # Errors
-    /// When the device is unknown or its tree cannot be found, or the mode cannot be used.
+    /// When the device is unknown or its tree cannot be found, or the mode cannot be used; without `size` also when a hole
+    /// hides where the highest mapped chunk is.
     pub fn new(
         pool: &Pool,
         tiers: BTreeMap<u8, View>,
@@ -101,14 +108,17 @@ impl ThinReader {
         let mut reader = Self { size: Bytes(0), chunk: pool.chunk_bytes().0, map, space };
         reader.size = match size {
             Some(size) => size,
-            None => reader.mapped_end()?,
+            None => reader.mapped_end(device)?,
         };
         Ok(reader)
     }
 
     /// End of the highest chunk known to be mapped.
-    fn mapped_end(&self) -> Result<Bytes, ReaderError> {
+    fn mapped_end(&self, device: DeviceId) -> Result<Bytes, ReaderError> {
         let end = self.map.runs.last().map_or(0, Run::end);
+        if self.map.lost.last().is_some_and(|hole| hole.keys.last >= end) {
+            return Err(ReaderError::SizeUnknown(device));
+        }
         end.checked_mul(self.chunk).map(Bytes).ok_or(ReaderError::TooLong(end))
     }
 

@@ -1,0 +1,51 @@
+//! `tierlift pool …`: verbs on the metadata and data devices of one pool.
+
+mod dump;
+mod mapfile;
+mod open;
+mod output;
+mod progress;
+mod read;
+mod stat;
+mod tiers;
+mod transfer;
+
+use super::Outcome;
+use anyhow::Context;
+use serde::Serialize;
+use std::io::Write;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Verb {
+    /// Tell a pool's state: sizes, use, flags, tiers, mode and how that was decided, thin devices
+    Stat(stat::Args),
+    /// Write out all mappings as thin_dump's XML, JSON or text
+    Dump(dump::Args),
+    /// Read a thin device without kernel help: as a sparse file, or its SHA-256
+    Read(read::Args),
+}
+
+pub(super) fn run(verb: Verb) -> anyhow::Result<Outcome> {
+    match verb {
+        Verb::Stat(args) => stat::run(&args),
+        Verb::Dump(args) => dump::run(&args),
+        Verb::Read(args) => read::run(&args),
+    }
+}
+
+/// An object with its schema, as every verb prints it for programs.
+#[derive(Serialize)]
+struct Tagged<'a, T> {
+    schema: &'static str,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
+fn print_json(schema: &'static str, body: &impl Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(&Tagged { schema, body })?;
+    print(&format!("{text}\n"))
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("the answer cannot be written to standard output")
+}

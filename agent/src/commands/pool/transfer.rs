@@ -1,0 +1,152 @@
+//! Moving a thin device to where it is wanted: large reads, holes kept, read errors narrowed down to the bytes they cost.
+
+use super::progress::Progress;
+use anyhow::Context;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use tierlift_ondisk::units::Bytes;
+use tierlift_ondisk::view::ReadAt;
+use tierlift_pool::{LossReason, Source, ThinReader};
+
+/// How much is read at once.
+const PIECE: usize = 4 << 20;
+/// A piece that cannot be read is halved down to this: the sector of most disks.
+const SMALLEST: usize = 4096;
+
+/// A stretch of the device that is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Loss {
+    /// First byte.
+    pub offset: Bytes,
+    /// Length.
+    pub length: Bytes,
+    /// Why.
+    pub reason: LossReason,
+}
+
+impl Loss {
+    /// The byte after the last.
+    pub(super) fn end(&self) -> Bytes {
+        Bytes(self.offset.0.saturating_add(self.length.0))
+    }
+
+    /// Whether a loss that follows at once is the same one: reasons that name their place differ from byte to byte.
+    fn continues(&self, reason: &LossReason) -> bool {
+        self.reason == *reason
+            || std::mem::discriminant(&self.reason) == std::mem::discriminant(reason)
+                && matches!(reason, LossReason::Unreadable(_) | LossReason::BeyondPool { .. })
+    }
+}
+
+/// Sums of a transfer.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Moved {
+    /// Bytes read from data devices.
+    pub data: u64,
+    /// Bytes that are zeros by right.
+    pub zeros: u64,
+    /// Bytes lost.
+    pub lost_bytes: u64,
+    /// The stretches lost.
+    pub lost: Vec<Loss>,
+    /// SHA-256 of the whole device; none when not asked for or when something is lost.
+    pub sha256: Option<String>,
+}
+
+/// Where the device goes: a file of holes to be filled, a hash, or both.
+#[derive(Default)]
+pub(super) struct Sink<'a> {
+    pub file: Option<&'a File>,
+    pub hash: bool,
+}
+
+struct Transfer<'a> {
+    reader: &'a ThinReader,
+    file: Option<&'a File>,
+    hasher: Option<Sha256>,
+    moved: Moved,
+    progress: Progress,
+}
+
+/// Moves the whole device.
+///
+/// # Errors
+/// When the output cannot be written. What cannot be read is no error here but a loss.
+pub(super) fn transfer(reader: &ThinReader, sink: &Sink<'_>, what: &str) -> anyhow::Result<Moved> {
+    if let Some(file) = sink.file {
+        file.set_len(reader.size().0).context("the output cannot be made as long as the device")?;
+    }
+    let hasher = sink.hash.then(Sha256::new);
+    let progress = Progress::new(what, reader.size());
+    let mut transfer = Transfer { reader, file: sink.file, hasher, moved: Moved::default(), progress };
+    let mut buffer = vec![0; PIECE];
+    for segment in reader.segments() {
+        let (mut offset, end) = (segment.offset, segment.end());
+        if let Source::Lost(reason) = segment.source {
+            transfer.lose(offset, segment.length.0, reason);
+            continue;
+        }
+        while offset < end {
+            let left = usize::try_from(end.0.saturating_sub(offset.0)).unwrap_or(usize::MAX);
+            let piece = buffer.get_mut(..left.min(PIECE)).unwrap_or_default();
+            match segment.source {
+                Source::Zeros => transfer.zeros(piece),
+                _ => transfer.data(offset, piece)?,
+            }
+            offset = Bytes(offset.0.saturating_add(piece.len() as u64));
+            transfer.progress.update(offset);
+        }
+    }
+    transfer.moved.sha256 = transfer.hasher.map(|hasher| tierlift_ondisk::field::hex(&hasher.finalize()));
+    Ok(transfer.moved)
+}
+
+impl Transfer<'_> {
+    fn zeros(&mut self, piece: &mut [u8]) {
+        self.moved.zeros = self.moved.zeros.saturating_add(piece.len() as u64);
+        if let Some(hasher) = &mut self.hasher {
+            piece.fill(0);
+            hasher.update(piece);
+        }
+    }
+
+    fn data(&mut self, offset: Bytes, piece: &mut [u8]) -> anyhow::Result<()> {
+        let error = match self.reader.read_at(offset, piece) {
+            Ok(()) => return self.keep(offset, piece),
+            Err(error) => error,
+        };
+        if piece.len() <= SMALLEST {
+            self.lose(offset, piece.len() as u64, LossReason::Unreadable(error.to_string()));
+            return Ok(());
+        }
+        let middle = (piece.len() / 2).next_multiple_of(SMALLEST).min(piece.len());
+        let (first, second) = piece.split_at_mut(middle);
+        self.data(offset, first)?;
+        self.data(Bytes(offset.0.saturating_add(middle as u64)), second)
+    }
+
+    fn keep(&mut self, offset: Bytes, piece: &[u8]) -> anyhow::Result<()> {
+        self.moved.data = self.moved.data.saturating_add(piece.len() as u64);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(piece);
+        }
+        match self.file {
+            Some(file) => file.write_all_at(piece, offset.0).context("the output cannot be written; is the disk full?"),
+            None => Ok(()),
+        }
+    }
+
+    fn lose(&mut self, offset: Bytes, length: u64, reason: LossReason) {
+        // The hash of a device that is not known in full would be the hash of something else.
+        self.hasher = None;
+        self.moved.lost_bytes = self.moved.lost_bytes.saturating_add(length);
+        match self.moved.lost.last_mut() {
+            Some(last) if last.end() == offset && last.continues(&reason) => {
+                last.length = Bytes(last.length.0.saturating_add(length));
+            }
+            _ => self.moved.lost.push(Loss { offset, length: Bytes(length), reason }),
+        }
+    }
+}
