@@ -131,7 +131,10 @@ pub fn open_server_tty(path: &Path, baud: u32) -> io::Result<File> {
     termios::cfmakeraw(&mut settings);
     settings.control_flags.insert(ControlFlags::CLOCAL | ControlFlags::CREAD);
     settings.control_flags.remove(ControlFlags::CRTSCTS);
-    termios::cfsetspeed(&mut settings, speed(baud).ok_or(io::ErrorKind::InvalidInput)?)?;
+    // The speed is part of the flags on Linux; cfsetspeed() would need a symbol that a static glibc does not have.
+    let speed = speed(baud).ok_or(io::ErrorKind::InvalidInput)?;
+    settings.control_flags.remove(ControlFlags::CBAUD);
+    settings.control_flags.insert(ControlFlags::from_bits_retain(speed as nix::libc::tcflag_t));
     termios::tcsetattr(&tty, SetArg::TCSANOW, &settings)?;
     Ok(tty)
 }
