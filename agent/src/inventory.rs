@@ -97,6 +97,9 @@ pub struct Member {
     pub events: u64,
     /// Time of the last superblock update, seconds since 1970.
     pub update_time: u64,
+    /// Its data are as new as any in the array.
+    #[serde(default)]
+    pub current: bool,
     /// Judgement for people: "current", "stale: 12 events behind".
     pub verdict: String,
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+use sha2::{Digest, Sha256};
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,11 @@ use tierlift::discover::inventory;
 use tierlift::inventory::{Inventory, LogicalVolumeKind, PoolVolume};
 use tierlift::volume::{self, DiskTarget};
 use tierlift_forge::{AbsentTier, Fixture, ForgeOptions, Forged, Mirror, TierKeys, forge_disks};
+use tierlift_ondisk::field::hex;
 use tierlift_ondisk::md::{Role, Superblock, place_1_0};
-use tierlift_ondisk::units::{Bytes, Sectors};
+use tierlift_ondisk::units::{Bytes, DeviceId, Sectors};
+use tierlift_ondisk::view::ReadAt;
+use tierlift_pool::{Pool, ThinReader};
 
 struct Scene {
     dir: tempfile::TempDir,
@@ -139,6 +143,56 @@ fn every_shape_of_a_group_gives_the_genuine_images() {
             "{name} {options:?}"
         );
         assert_eq!(pool.chunk_size, Some(Sectors(table.chunk_size)));
+    }
+}
+
+/// SHA-256 of a thin device, read through every layer from the whole disk on.
+fn device_hash(found: &Inventory, device: u64, sectors: u64) -> String {
+    let parts = pool(found);
+    let opened = Pool::open(volume::view(found, 0, &parts.metadata).unwrap()).unwrap();
+    let tiers = (0u8..)
+        .zip(&parts.tiers)
+        .map(|(number, tier)| (number, volume::view(found, 0, tier.as_deref().unwrap()).unwrap()));
+    let size = Some(Bytes(sectors * 512));
+    let reader = ThinReader::new(&opened, tiers.collect(), DeviceId(device), opened.stat().mode.mode, size).unwrap();
+    let (mut hasher, mut block) = (Sha256::new(), vec![0; 1 << 20]);
+    let mut offset = 0;
+    while offset < reader.size().0 {
+        let count = (reader.size().0 - offset).min(block.len() as u64) as usize;
+        reader.read_at(Bytes(offset), &mut block[..count]).unwrap();
+        hasher.update(&block[..count]);
+        offset += count as u64;
+    }
+    hex(&hasher.finalize())
+}
+
+#[test]
+fn every_device_of_every_healthy_pool_has_its_true_hash() {
+    let names = [
+        "F1-plain-ext4",
+        "F2-snaps",
+        "F3-3tiers",
+        "F4-thick-clone",
+        "F4c-zeroflag",
+        "F5-v2-4k",
+        "F6a-data-full",
+        "F7-crash-1",
+        "F7-tier-crash-1",
+    ];
+    for name in names {
+        let scene = scene(name, &ForgeOptions { array_per_tier: true, split: true, drbd: true, ..compact() });
+        let found = scene.inventory();
+        for volume in &scene.forged.volumes {
+            let truth = &scene.fixture.truth[&volume.device];
+            let (_, listed) = volume::find(&found, &volume.name).unwrap();
+            assert_eq!(listed.size, Sectors(truth.sectors));
+            assert_eq!(
+                device_hash(&found, volume.device, truth.sectors),
+                truth.sha256,
+                "{name} device {}",
+                volume.device
+            );
+        }
     }
 }
 
@@ -296,4 +350,52 @@ fn wrong_files_are_told_and_stop_nothing() {
     scene.check_parts(&found);
     assert!(inventory(&[Path::new("/no/such/disk").into()]).is_err());
     assert!(inventory(&[]).is_err());
+}
+
+/// Bytes that are not random but look so.
+fn noise(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 24) as u8
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+#[test]
+fn any_damage_to_any_structure_is_survived() {
+    let scene =
+        scene("F6a-data-full", &ForgeOptions { array_per_tier: true, drbd: true, mirror: Mirror::Both, ..compact() });
+    let (start, length) = scene.data_partition(0);
+    let md = start + place_1_0(Sectors(length)).unwrap().0;
+    let last = fs::metadata(&scene.forged.disks[0]).unwrap().len() / 512 - 1;
+    // Table and its copy, md superblock, DRBD and bad-block log, label, area header, text.
+    let places = [0, 1, 2, last - 32, last, md, md - 8, start, start + 1, start + 8, start + 9, start + 12, start + 18];
+    for seed in 0..260u64 {
+        let disk = (seed % 2) as usize;
+        let sector = places[seed as usize % places.len()];
+        let sound = scene.read(disk, sector, 512);
+        let mut broken = sound.clone();
+        let random = noise(seed * 77 + 3, 512);
+        match seed % 3 {
+            0 => broken.copy_from_slice(&random),
+            1 => random.chunks(3).take(4).for_each(|r| broken[usize::from(r[0]) * 2 + usize::from(r[1] & 1)] = r[2]),
+            _ => random.chunks(2).take(2).for_each(|r| broken[usize::from(r[0]) * 2] ^= 1 << (r[1] & 7)),
+        }
+        scene.write(disk, sector, &broken);
+        let found = scene.inventory();
+        for (index, group) in found.volume_groups.iter().enumerate() {
+            for volume in &group.logical_volumes {
+                if let Ok(view) = volume::view(&found, index, &volume.name) {
+                    let _ = view.read_at(Bytes(0), &mut [0; 512]);
+                }
+            }
+        }
+        // The other disk has everything: one broken sector never takes anything away.
+        assert!(volume::view(&found, 0, "tp1_tmeta").is_ok(), "seed {seed}");
+        assert_eq!(found.volume_groups.len(), 1, "seed {seed}: {}", all_notes(&found));
+        scene.write(disk, sector, &sound);
+    }
 }

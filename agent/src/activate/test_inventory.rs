@@ -32,6 +32,7 @@ fn array(disk: usize, data_offset: u64) -> Array {
         role: Some(0),
         events: 7,
         update_time: 0,
+        current: true,
         verdict: "current".into(),
     };
     Array {

@@ -1,10 +1,67 @@
-//! `tierlift scan`.
+//! `tierlift scan`: everything on the disks, from partitions down to thin volumes, what is wrong, and what to do next.
 
-use super::Outcome;
+mod findings;
+mod next_steps;
+mod pools;
+mod text;
+
+use super::{Failure, Outcome};
+use crate::block::FileView;
+use crate::discover;
+use crate::inventory::Inventory;
+use findings::Findings;
+use pools::PoolReport;
+use serde::Serialize;
+use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Disks or image files; all real disks of this machine when none is given
+    paths: Vec<PathBuf>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
 
-pub(super) fn run(_args: Args) -> anyhow::Result<Outcome> {
-    anyhow::bail!("not built yet")
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: &'static str,
+    #[serde(flatten)]
+    inventory: &'a Inventory,
+    pools: &'a [PoolReport],
+    /// Everything that is wrong, in one list.
+    wrong: &'a [String],
+    next_steps: &'a [String],
+    exit_code: u8,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
+    let paths = if args.paths.is_empty() { discover::default_disks()? } else { args.paths };
+    let inventory = discover::inventory(&paths)?;
+    let unopened = paths.iter().any(|path| FileView::open(path).is_err());
+    let pools = pools::look(&inventory);
+    let findings = findings::of(&inventory, &pools, unopened);
+    if args.json {
+        print_json(&inventory, &pools, &findings)?;
+    } else {
+        print!("{}", text::tree(&inventory, &pools, &findings));
+    }
+    match &findings.nothing_usable {
+        Some(message) => Err(Failure { outcome: findings.outcome, message: message.clone() }.into()),
+        None => Ok(findings.outcome),
+    }
+}
+
+fn print_json(inventory: &Inventory, pools: &[PoolReport], findings: &Findings) -> anyhow::Result<()> {
+    let report = Report {
+        schema: "tierlift.scan/1",
+        inventory,
+        pools,
+        wrong: &findings.wrong,
+        next_steps: &findings.next_steps,
+        exit_code: findings.outcome.0,
+    };
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    Ok(())
 }

@@ -133,6 +133,7 @@ fn member(found: &Found, verdict: &Verdict) -> Member {
         role,
         events: found.block.events,
         update_time: found.block.updated,
+        current: *verdict == Verdict::Current,
         verdict: verdict.to_string(),
     }
 }

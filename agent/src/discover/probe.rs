@@ -1,6 +1,7 @@
 //! What a partition or a bare disk holds.
 
 use super::{Search, arrays, physical, read};
+use crate::block::View;
 use crate::inventory::{Extents, PvPlace};
 use tierlift_ondisk::drbd;
 use tierlift_ondisk::md::{self, Legacy, SUPERBLOCK_BYTES, Superblock};
@@ -52,34 +53,80 @@ impl Search {
         }
     }
 
-    /// Looks into each array that can be used: DRBD tail, physical volume, another array.
+    /// Looks into each data array that can be used: DRBD tail, physical volume, another array.
     pub(super) fn probe_arrays(&mut self) {
         for index in 0..self.inventory.arrays.len() {
-            let Some(base) = self.inventory.base_of(&PvPlace::Array(index)) else { continue };
-            let start = base.partition.start.checked_add(base.offset).unwrap_or_default();
-            let place = Extents { disk: base.partition.disk, start, length: base.length };
-            let Some(view) = self.open(&place) else { continue };
-            let system = self.inventory.arrays.get(index).is_some_and(|array| array.system);
-            if system {
+            if self.inventory.arrays.get(index).is_none_or(|array| array.system) {
                 continue;
             }
-            let mut carries = Vec::new();
-            let size = self.inventory.arrays.get(index).map(|array| array.size).unwrap_or_default();
-            carries.extend(drbd_note(&view, size));
-            match physical::find(&view, PvPlace::Array(index)) {
-                Some(found) => {
-                    carries.push(format!("LVM physical volume {}", found.label.id));
-                    self.volumes.push(found);
-                }
+            let Some((place, view)) = self.open_array(index) else { continue };
+            let found = self.best_physical_volume(index, &view);
+            let Some(array) = self.inventory.arrays.get_mut(index) else { continue };
+            array.carries.extend(drbd_note(&view, array.size));
+            array.carries.push(match &found {
+                Some(found) => format!("LVM physical volume {}", found.label.id),
                 None if find_member(&view, &place).is_some() => {
-                    carries.push("another md array (nested RAID); assembling the second level comes later".into());
+                    "another md array (nested RAID); assembling the second level comes later".into()
                 }
-                None => carries.push(signature(&view).unwrap_or_else(|| "nothing known".into())),
+                None => signature(&view).unwrap_or_else(|| "nothing known".into()),
+            });
+            self.volumes.extend(found);
+        }
+    }
+
+    /// The data of an array through its usable member.
+    fn open_array(&self, index: usize) -> Option<(Extents, View)> {
+        let base = self.inventory.base_of(&PvPlace::Array(index))?;
+        let start = base.partition.start.checked_add(base.offset)?;
+        let place = Extents { disk: base.partition.disk, start, length: base.length };
+        let view = self.open(&place)?;
+        Some((place, view))
+    }
+
+    /// The physical volume of an array. Where its label or text is damaged on the member that would be read, another member
+    /// that is just as current is read instead.
+    fn best_physical_volume(&mut self, index: usize, view: &View) -> Option<physical::Found> {
+        let mut best = physical::find(view, PvPlace::Array(index));
+        let array = self.inventory.arrays.get(index)?;
+        let first = array.usable_member;
+        let members = array.members.iter().enumerate();
+        let current: Vec<usize> = members.filter(|(_, member)| member.current).map(|(number, _)| number).collect();
+        let mut chosen = first;
+        for member in current {
+            if soundness(&best) == SOUND {
+                break;
             }
-            if let Some(array) = self.inventory.arrays.get_mut(index) {
-                array.carries.extend(carries);
+            self.choose(index, Some(member));
+            let found = self.open_array(index).and_then(|(_, view)| physical::find(&view, PvPlace::Array(index)));
+            if soundness(&found) > soundness(&best) {
+                (best, chosen) = (found, Some(member));
             }
         }
+        self.choose(index, chosen);
+        if chosen != first {
+            let note = "LVM's label or text is damaged on one half of this mirror; the other half is read instead";
+            self.inventory.arrays.get_mut(index)?.notes.push(note.into());
+        }
+        best
+    }
+
+    fn choose(&mut self, index: usize, member: Option<usize>) {
+        if let Some(array) = self.inventory.arrays.get_mut(index) {
+            array.usable_member = member;
+        }
+    }
+}
+
+/// A text with a right checksum.
+const SOUND: u8 = 3;
+
+/// How much of a physical volume is sound: nothing, its label, a text, a text with a right checksum.
+fn soundness(found: &Option<physical::Found>) -> u8 {
+    match found {
+        None => 0,
+        Some(found) if found.texts.iter().any(|text| text.checksum_ok) => SOUND,
+        Some(found) if !found.texts.is_empty() => 2,
+        Some(_) => 1,
     }
 }
 
