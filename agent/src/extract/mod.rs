@@ -1,1 +1,13 @@
 //! Mounts volumes read-only and copies files out, verified.
+//!
+//! A copy never follows a link out of its tree, writes under a temporary name, reads back what it wrote, and tells of every
+//! byte it could not read. An unreadable block costs the file it belongs to, nothing else.
+
+mod attributes;
+pub mod copy;
+pub mod ext4;
+mod file;
+pub mod manifest;
+pub mod mount;
+pub mod target;
+mod walk;

@@ -1,0 +1,414 @@
+//! Copies a tree to a folder on another disk.
+
+use super::attributes;
+use super::file::{self, Content, Nowhere, Sparse, hex};
+use super::manifest::{Entry, Manifest, State};
+use super::walk::{Met, Walk};
+use crate::case::{Copied, Counts};
+use crate::commands::{Failure, Outcome};
+use anyhow::Context;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Name of a file while it is written. One at a time, so one name is enough.
+const PART: &str = ".tierlift-part";
+/// Added to the name of a file with unreadable ranges, so that nobody takes it for a sound one.
+const DAMAGED: &str = ".damaged";
+/// Files with several names remembered, to link them again; beyond that each name becomes a file of its own.
+const MAX_LINKS: usize = 1_000_000;
+/// No file of ext4 is larger than 16 TiB: more is damage, and would take for ever to read.
+const MAX_FILE: u64 = 16 << 40;
+/// Losses told in the report; all are in the manifest.
+const MAX_LOSSES: usize = 200;
+/// Time between progress lines.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// A clock of FAT counts in steps of two seconds.
+const CLOCK_STEP: i64 = 2;
+
+/// A copy to be made.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// What is copied, for people: "vg1/lv1".
+    pub name: String,
+    /// Root of the tree, or a single file.
+    pub source: PathBuf,
+    /// Folder on the target; the tree's content goes into it.
+    pub target: PathBuf,
+    /// Files of the target that differ may be replaced.
+    pub force: bool,
+}
+
+/// Why the copying stops.
+enum Stop {
+    /// The target cannot take more; nothing after this can succeed.
+    Target(anyhow::Error),
+    /// Only this file: it is told and the copy goes on.
+    File(State, String),
+}
+
+/// Copies the tree, telling progress on `tell`.
+///
+/// # Errors
+/// When the target is full, fails, or holds a copy of something else. What was copied before stays, with its manifest.
+pub fn run(job: &Job, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Copied> {
+    std::fs::create_dir_all(&job.target).with_context(|| format!("{} cannot be made", job.target.display()))?;
+    let manifest = Manifest::begin(&job.target, &job.name, job.force)?;
+    let mut copy = Copy { job, manifest, links: HashMap::new(), done: Copied::default(), told: Instant::now(), tell };
+    copy.done.source = job.name.clone();
+    copy.done.target = job.target.display().to_string();
+    let result = copy.everything();
+    copy.progress(true);
+    copy.done.finished = result.is_ok();
+    let manifest = copy.manifest.finish(&copy.done.counts, result.is_ok());
+    result?;
+    copy.done.manifest = manifest.context("the files are copied, but the manifest could not be written")?;
+    Ok(copy.done)
+}
+
+/// Exit code of a copy that came to its end.
+pub fn outcome(counts: &Counts, losses: bool) -> Outcome {
+    match (counts.damaged > 0 || losses, counts.failed > 0) {
+        (true, _) => Outcome::DAMAGE,
+        (false, true) => Outcome::REPORTED,
+        (false, false) => Outcome::CLEAN,
+    }
+}
+
+struct Copy<'a> {
+    job: &'a Job,
+    manifest: Manifest,
+    /// First name on the target of each file with several names, by its number.
+    links: HashMap<(u64, u64), PathBuf>,
+    done: Copied,
+    told: Instant,
+    tell: &'a mut dyn FnMut(&str),
+}
+
+impl Copy<'_> {
+    fn everything(&mut self) -> anyhow::Result<()> {
+        let found = std::fs::symlink_metadata(&self.job.source)
+            .with_context(|| format!("{} cannot be read", self.job.source.display()))?;
+        if !found.is_dir() {
+            let name = self.job.source.file_name().context("the source has no name")?.to_owned();
+            return self.entry(Path::new(&name), &self.job.source.clone(), &found);
+        }
+        let walk =
+            Walk::new(&self.job.source).with_context(|| format!("{} cannot be read", self.job.source.display()))?;
+        // Directories that could not be made on the target, and with them everything inside.
+        let mut closed: Option<PathBuf> = None;
+        for met in walk {
+            self.progress(false);
+            let path = path_of(&met).to_owned();
+            if closed.as_ref().is_some_and(|closed| path.starts_with(closed)) {
+                if !matches!(met, Met::Enter(..) | Met::Leave(..)) {
+                    self.failed(&path, "file", "its directory could not be made on the target")?;
+                }
+                continue;
+            }
+            if !self.met(met)? {
+                closed = Some(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Deals with one thing on the way; `false` when a directory could not be made.
+    fn met(&mut self, met: Met) -> anyhow::Result<bool> {
+        match met {
+            Met::Enter(path, found) => return self.directory(&path, &found),
+            Met::Leave(path, found) => {
+                let target = self.job.target.join(&path);
+                // The root's own attributes belong to the target.
+                if !path.as_os_str().is_empty() {
+                    self.attributes(&self.job.source.join(&path), &found, &target);
+                }
+            }
+            Met::Entry(path, found) => {
+                let source = self.job.source.join(&path);
+                self.entry(&path, &source, &found)?;
+            }
+            Met::Broken(path, error) => self.lost(&path, "unknown", &format!("cannot be read: {error}"))?,
+            Met::OtherFileSystem(path) => self.skipped(&path, "another file system is mounted here")?,
+        }
+        Ok(true)
+    }
+
+    fn directory(&mut self, path: &Path, _found: &Metadata) -> anyhow::Result<bool> {
+        if path.as_os_str().is_empty() {
+            return Ok(true);
+        }
+        let target = self.job.target.join(path);
+        let made = match std::fs::create_dir(&target) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => match std::fs::symlink_metadata(&target) {
+                Ok(there) if there.is_dir() => Ok(()),
+                _ => Err(error),
+            },
+            made => made,
+        };
+        match made {
+            Ok(()) => {
+                self.done.counts.directories = self.done.counts.directories.saturating_add(1);
+                self.manifest.add(&Entry::new(path, "directory", State::Copied))?;
+                Ok(true)
+            }
+            Err(error) => {
+                let error = judge(error, "the directory cannot be made");
+                self.stopped(path, "directory", error)?;
+                Ok(false)
+            }
+        }
+    }
+
+    fn entry(&mut self, path: &Path, source: &Path, found: &Metadata) -> anyhow::Result<()> {
+        let kind = found.file_type();
+        if kind.is_symlink() {
+            return self.symlink(path, source, found);
+        }
+        if kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device() {
+            return self.skipped(path, "a pipe, socket or device: nothing in it to copy");
+        }
+        if self.links_again(path, found)? {
+            return Ok(());
+        }
+        match self.file(path, source, found) {
+            Ok(entry) => {
+                if entry.state != State::Damaged && found.nlink() > 1 && self.links.len() < MAX_LINKS {
+                    self.links.insert((found.dev(), found.ino()), path.to_owned());
+                }
+                self.count(&entry);
+                self.manifest.add(&entry)
+            }
+            Err(stop) => self.stopped(path, "file", stop),
+        }
+    }
+
+    /// Another name of a file that was copied already becomes a link; `false` when it must be copied.
+    fn links_again(&mut self, path: &Path, found: &Metadata) -> anyhow::Result<bool> {
+        let Some(first) = self.links.get(&(found.dev(), found.ino())).filter(|_| found.nlink() > 1) else {
+            return Ok(false);
+        };
+        let (first, target) = (self.job.target.join(first), self.job.target.join(path));
+        let same = same_file(&first, &target);
+        // A file system without links gets a second copy.
+        if !same && std::fs::hard_link(&first, &target).is_err() {
+            return Ok(false);
+        }
+        let state = if same { State::Identical } else { State::Copied };
+        let entry = Entry { size: found.len(), mtime: found.mtime(), ..Entry::new(path, "hardlink", state) };
+        self.count(&entry);
+        self.manifest.add(&entry)?;
+        Ok(true)
+    }
+
+    fn symlink(&mut self, path: &Path, source: &Path, found: &Metadata) -> anyhow::Result<()> {
+        let target = self.job.target.join(path);
+        let place = match std::fs::read_link(source) {
+            Ok(place) => place,
+            Err(error) => return self.lost(path, "symlink", &format!("cannot be read: {error}")),
+        };
+        if std::fs::read_link(&target).is_ok_and(|there| there == place) {
+            return self.manifest.add(&Entry::new(path, "symlink", State::Identical));
+        }
+        if let Err(error) = std::os::unix::fs::symlink(&place, &target) {
+            return self.stopped(path, "symlink", judge(error, "the link cannot be made"));
+        }
+        self.attributes(source, found, &target);
+        self.done.counts.symlinks = self.done.counts.symlinks.saturating_add(1);
+        self.manifest.add(&Entry::new(path, "symlink", State::Copied))
+    }
+
+    fn file(&mut self, path: &Path, source: &Path, found: &Metadata) -> Result<Entry, Stop> {
+        let entry = Entry { size: found.len(), mtime: found.mtime(), ..Entry::new(path, "file", State::Copied) };
+        if found.len() > MAX_FILE {
+            return Err(Stop::File(State::Damaged, format!("its size ({} bytes) is impossible", found.len())));
+        }
+        let input = File::options().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(source);
+        let input = input.map_err(|error| Stop::File(State::Damaged, format!("cannot be opened: {error}")))?;
+        let target = self.job.target.join(path);
+        if let Some(sha256) = self.already(path, &input, found, &target)? {
+            return Ok(Entry { state: State::Identical, sha256: Some(sha256), ..entry });
+        }
+        let folder = target.parent().unwrap_or(&self.job.target).to_owned();
+        let part = folder.join(PART);
+        let written = write(&input, found.len(), &part);
+        let content = written.inspect_err(|_| {
+            let _ = std::fs::remove_file(&part);
+        })?;
+        self.attributes(source, found, &part);
+        let damaged = !content.lost.is_empty();
+        let name = if damaged { damaged_name(&target) } else { target };
+        std::fs::rename(&part, &name).map_err(|error| {
+            let _ = std::fs::remove_file(&part);
+            judge(error, "it cannot be given its name")
+        })?;
+        let sha256 = Some(hex(&content.sha256));
+        let written_as = damaged.then(|| name.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        let state = if damaged { State::Damaged } else { State::Copied };
+        Ok(Entry { state, sha256, written_as, lost: content.lost, ..entry })
+    }
+
+    /// The hash, when the target holds this very file. A different file of the same name is an error without force.
+    fn already(&self, path: &Path, input: &File, found: &Metadata, target: &Path) -> Result<Option<String>, Stop> {
+        let Ok(there) = std::fs::symlink_metadata(target) else { return Ok(None) };
+        let same_time = there.mtime().abs_diff(found.mtime()) <= CLOCK_STEP.unsigned_abs();
+        if there.is_file() && there.len() == found.len() {
+            let known =
+                self.manifest.known(path).filter(|known| known.size == found.len() && known.mtime == found.mtime());
+            if let Some(known) = known.filter(|_| same_time) {
+                return Ok(Some(known.sha256.clone()));
+            }
+            if let Some(sha256) = equal(input, target, found.len()) {
+                return Ok(Some(sha256));
+            }
+        }
+        if self.job.force && !there.is_dir() {
+            return Ok(None);
+        }
+        let why = "a different file of this name is on the target; it was left alone (--force replaces it)";
+        Err(Stop::File(State::Failed, why.to_owned()))
+    }
+
+    fn attributes(&mut self, source: &Path, found: &Metadata, target: &Path) {
+        let dropped = &mut self.done.counts.attributes_dropped;
+        *dropped = dropped.saturating_add(attributes::transfer(source, found, target));
+    }
+
+    fn stopped(&mut self, path: &Path, kind: &str, stop: Stop) -> anyhow::Result<()> {
+        match stop {
+            Stop::Target(error) => Err(error.context(format!("at {}", path.display()))),
+            Stop::File(State::Damaged, why) => self.lost(path, kind, &why),
+            Stop::File(_, why) => self.failed(path, kind, &why),
+        }
+    }
+
+    /// Something of the source that is lost as a whole.
+    fn lost(&mut self, path: &Path, kind: &str, why: &str) -> anyhow::Result<()> {
+        self.done.counts.damaged = self.done.counts.damaged.saturating_add(1);
+        self.loss(format!("{}: {why}", path.display()));
+        self.manifest.add(&Entry { why: Some(why.to_owned()), ..Entry::new(path, kind, State::Failed) })
+    }
+
+    fn failed(&mut self, path: &Path, kind: &str, why: &str) -> anyhow::Result<()> {
+        self.done.counts.failed = self.done.counts.failed.saturating_add(1);
+        self.loss(format!("{}: {why}", path.display()));
+        self.manifest.add(&Entry { why: Some(why.to_owned()), ..Entry::new(path, kind, State::Failed) })
+    }
+
+    fn skipped(&mut self, path: &Path, why: &str) -> anyhow::Result<()> {
+        self.done.counts.special = self.done.counts.special.saturating_add(1);
+        self.manifest.add(&Entry { why: Some(why.to_owned()), ..Entry::new(path, "special", State::Skipped) })
+    }
+
+    fn loss(&mut self, text: String) {
+        if self.done.losses.len() < MAX_LOSSES {
+            self.done.losses.push(text);
+        }
+    }
+
+    fn count(&mut self, entry: &Entry) {
+        let lost = entry.lost.iter().map(|range| range.length).fold(0, u64::saturating_add);
+        if entry.state == State::Damaged {
+            self.loss(format!("{}: {lost} of {} bytes cannot be read", entry.path, entry.size));
+        }
+        let counts = &mut self.done.counts;
+        let counter = match entry.state {
+            State::Identical => &mut counts.identical,
+            State::Damaged => &mut counts.damaged,
+            _ => &mut counts.copied,
+        };
+        *counter = counter.saturating_add(1);
+        counts.bytes = counts.bytes.saturating_add(entry.size);
+        counts.lost_bytes = counts.lost_bytes.saturating_add(lost);
+    }
+
+    fn progress(&mut self, now: bool) {
+        if now || self.told.elapsed() >= PROGRESS {
+            self.told = Instant::now();
+            // For the case that the power fails; a target that takes no more is noticed at the next file.
+            let _ = self.manifest.flush();
+            let counts = &self.done.counts;
+            let files = counts.copied.saturating_add(counts.identical);
+            (self.tell)(&format!(
+                "{files} files ({}), {} damaged, {} not copied",
+                tierlift_ondisk::units::Bytes(counts.bytes).human(),
+                counts.damaged,
+                counts.failed
+            ));
+        }
+    }
+}
+
+fn path_of(met: &Met) -> &Path {
+    match met {
+        Met::Enter(path, _) | Met::Leave(path, _) | Met::Entry(path, _) => path,
+        Met::Broken(path, _) | Met::OtherFileSystem(path) => path,
+    }
+}
+
+/// Writes the part file and reads it back.
+fn write(input: &File, size: u64, part: &Path) -> Result<Content, Stop> {
+    // Left over from an interrupted copy.
+    let _ = std::fs::remove_file(part);
+    let output = File::options().read(true).write(true).create_new(true).mode(0o600).open(part);
+    let output = output.map_err(|error| judge(error, "it cannot be made on the target"))?;
+    output.set_len(size).map_err(|error| judge(error, "the target does not take files of this size"))?;
+    let content =
+        file::read(input, size, &mut Sparse(&output)).map_err(|error| judge(error, "it cannot be written"))?;
+    output.sync_data().map_err(|error| judge(error, "it cannot be written"))?;
+    // So that reading back asks the disk and not the memory.
+    let _ = posix_fadvise(&output, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    let back = file::read(&output, size, &mut Nowhere).map_err(|error| judge(error, "it cannot be read back"))?;
+    if back.sha256 != content.sha256 || !back.lost.is_empty() {
+        let text = "the target disk gives back other bytes than were written to it: it is failing; use another disk";
+        return Err(Stop::Target(anyhow::anyhow!(text)));
+    }
+    Ok(content)
+}
+
+/// The hash when both files hold the same.
+fn equal(input: &File, target: &Path, size: u64) -> Option<String> {
+    let there = File::options().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(target).ok()?;
+    let there = file::read(&there, size, &mut Nowhere).ok().filter(|content| content.lost.is_empty())?;
+    let here = file::read(input, size, &mut Nowhere).ok()?;
+    (here == there).then(|| hex(&here.sha256))
+}
+
+fn same_file(one: &Path, two: &Path) -> bool {
+    let number = |path: &Path| std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    number(one).is_some_and(|found| number(two) == Some(found))
+}
+
+fn damaged_name(target: &Path) -> PathBuf {
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(DAMAGED);
+    target.with_file_name(name)
+}
+
+/// Whether an error of the target concerns one file or all that would follow.
+fn judge(error: io::Error, what: &str) -> Stop {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Stop::Target(
+            Failure {
+                outcome: Outcome::FAILED,
+                message: "the target is full; what was copied so far is complete and checked. Run the same command again with a \
+                          larger disk, or copy parts (VG/LV:PATH)"
+                    .to_owned(),
+            }
+            .into(),
+        ),
+        ErrorKind::ReadOnlyFilesystem => Stop::Target(anyhow::anyhow!("the target is read-only")),
+        _ if error.raw_os_error() == Some(nix::libc::EIO) => {
+            Stop::Target(anyhow::anyhow!("the target disk fails ({error}); use another disk"))
+        }
+        _ => Stop::File(State::Failed, format!("{what}: {error}")),
+    }
+}
+
+#[cfg(test)]
+#[path = "copy_tests.rs"]
+mod tests;

@@ -1,0 +1,191 @@
+//! What an ext2/3/4 superblock says about whether and how a volume can be mounted ("docs/disk-layout, section 6").
+
+use std::io;
+use tierlift_ondisk::units::Bytes;
+use tierlift_ondisk::view::ReadAt;
+
+/// Place and length of the superblock in bytes.
+const PLACE: u64 = 1024;
+const LENGTH: usize = 1024;
+/// The kernel mounts blocks up to the size of a memory page.
+const MAX_BLOCK: u64 = 4096;
+
+const COMPAT_DIR_INDEX: u32 = 0x20;
+const INCOMPAT_RECOVER: u32 = 0x4;
+const RO_COMPAT_CHECKSUMS: u32 = 0x400;
+const STATE_ERRORS: u16 = 0x2;
+
+/// What the superblock says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ext4 {
+    /// Label; empty when there is none.
+    pub label: String,
+    /// Block size in bytes; `None` when the field cannot be one.
+    pub block_size: Option<u64>,
+    /// The journal holds changes that are not yet in place.
+    pub wants_replay: bool,
+    /// The kernel found errors in it once.
+    pub has_errors: bool,
+    /// QNAP's mark in the place of the checksum: directory indexes are ordered in QNAP's own way.
+    pub qnap: bool,
+    /// Directory indexes are used for finding names.
+    pub dir_index: bool,
+    /// Metadata carry checksums.
+    pub checksums: bool,
+}
+
+/// What a volume begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// An ext2, ext3 or ext4 file system.
+    Ext4(Ext4),
+    /// A LUKS volume.
+    Luks,
+    /// Nothing known.
+    Unknown,
+}
+
+/// Looks at the start of a volume.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn probe(volume: &dyn ReadAt) -> io::Result<Probe> {
+    let mut start = [0; 6];
+    volume.read_at(Bytes(0), &mut start)?;
+    if start == *b"LUKS\xba\xbe" {
+        return Ok(Probe::Luks);
+    }
+    let mut block = [0; LENGTH];
+    volume.read_at(Bytes(PLACE), &mut block)?;
+    Ok(decode(&block).map_or(Probe::Unknown, Probe::Ext4))
+}
+
+fn decode(block: &[u8; LENGTH]) -> Option<Ext4> {
+    if field16(block, 0x38) != 0xef53 {
+        return None;
+    }
+    let label = block.get(0x78..0x88).unwrap_or_default();
+    let label = label.split(|&byte| byte == 0).next().unwrap_or_default();
+    Some(Ext4 {
+        label: String::from_utf8_lossy(label).into_owned(),
+        block_size: field32(block, 0x18)
+            .checked_add(10)
+            .and_then(|shift| 1_u64.checked_shl(shift))
+            .filter(|&size| size > 0),
+        wants_replay: field32(block, 0x60) & INCOMPAT_RECOVER != 0,
+        has_errors: field16(block, 0x3a) & STATE_ERRORS != 0,
+        qnap: block.get(0x3fc..) == Some(b"QNAP"),
+        dir_index: field32(block, 0x5c) & COMPAT_DIR_INDEX != 0,
+        checksums: field32(block, 0x64) & RO_COMPAT_CHECKSUMS != 0,
+    })
+}
+
+fn field16(block: &[u8], at: usize) -> u16 {
+    block.get(at..at.saturating_add(2)).and_then(|field| field.try_into().ok()).map_or(0, u16::from_le_bytes)
+}
+
+fn field32(block: &[u8], at: usize) -> u32 {
+    block.get(at..at.saturating_add(4)).and_then(|field| field.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
+impl Ext4 {
+    /// Why the kernel cannot or should not mount it, if so.
+    pub fn obstacle(&self) -> Option<String> {
+        match self.block_size {
+            None => return Some("its superblock is damaged: the block size makes no sense".to_owned()),
+            Some(size) if size > MAX_BLOCK => {
+                return Some(format!(
+                    "its blocks are {size} bytes long, and this machine's kernel mounts at most {MAX_BLOCK}; it was written by \
+                     a NAS with larger memory pages (some ARM models). The volume is readable as a device"
+                ));
+            }
+            Some(_) => {}
+        }
+        (self.qnap && self.checksums).then(|| {
+            "it carries QNAP's mark and metadata checksums, which cannot both be right: the checksum lies where the mark is. \
+             Read it with `debugfs -n`"
+                .to_owned()
+        })
+    }
+
+    /// What to know before trusting what is seen on it.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.wants_replay {
+            notes.push(
+                "the journal was not played back (nothing is written here): the newest changes may be missing"
+                    .to_owned(),
+            );
+        }
+        if self.has_errors {
+            notes.push("the file system is marked as having errors: some files may be damaged".to_owned());
+        }
+        match (self.qnap, self.dir_index) {
+            (true, true) => notes.push(
+                "directory indexes are on, and QNAP orders them in its own way: in large directories names may be listed but \
+                 not found"
+                    .to_owned(),
+            ),
+            (true, false) => notes.push("made by QNAP (its mark in the superblock); harmless for reading".to_owned()),
+            (false, _) => {}
+        }
+        notes
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn volume(fields: &[(usize, &[u8])]) -> Vec<u8> {
+        let mut volume = vec![0; 4096];
+        volume[1024 + 0x38..][..2].copy_from_slice(&[0x53, 0xef]);
+        for (at, bytes) in fields {
+            volume[1024 + at..][..bytes.len()].copy_from_slice(bytes);
+        }
+        volume
+    }
+
+    fn ext4(fields: &[(usize, &[u8])]) -> Ext4 {
+        match probe(&volume(fields)).unwrap() {
+            Probe::Ext4(found) => found,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_volume_of_a_nas() {
+        let found = ext4(&[(0x18, &[2]), (0x60, &[4]), (0x78, b"DataVol1"), (0x3fc, b"QNAP")]);
+        assert_eq!((found.block_size, found.label.as_str(), found.obstacle()), (Some(4096), "DataVol1", None));
+        assert!(found.notes()[0].contains("newest changes may be missing"));
+        assert!(found.notes()[1].contains("QNAP"));
+    }
+
+    #[test]
+    fn what_cannot_be_mounted_says_why() {
+        assert!(ext4(&[(0x18, &[5])]).obstacle().unwrap().contains("32768 bytes"));
+        assert!(ext4(&[(0x18, &[0xff; 4])]).obstacle().unwrap().contains("makes no sense"));
+        assert!(ext4(&[(0x18, &[2]), (0x65, &[4]), (0x3fc, b"QNAP")]).obstacle().unwrap().contains("debugfs -n"));
+        assert!(ext4(&[(0x5c, &[0x20]), (0x3fc, b"QNAP")]).notes()[0].contains("listed but"));
+    }
+
+    #[test]
+    fn other_content() {
+        assert_eq!(probe(&vec![0; 4096]).unwrap(), Probe::Unknown);
+        let mut luks = vec![0; 4096];
+        luks[..6].copy_from_slice(b"LUKS\xba\xbe");
+        assert_eq!(probe(&luks).unwrap(), Probe::Luks);
+        assert!(probe(&vec![0; 100]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_superblock_is_judged_without_panic(bytes in proptest::collection::vec(any::<u8>(), 4096)) {
+            if let Probe::Ext4(found) = probe(&bytes).unwrap() {
+                let _ = (found.obstacle(), found.notes());
+            }
+        }
+    }
+}

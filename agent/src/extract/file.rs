@@ -1,0 +1,216 @@
+//! One file: read with holes and unreadable ranges, written sparsely, read back.
+
+use nix::unistd::{Whence, lseek};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// Bytes read at a time; after an error a range is tried again in pieces of the second size, the smallest block of ext4 worth
+/// the time.
+const STEP: usize = 256 << 10;
+const SMALL: usize = 4096;
+/// Unreadable ranges kept apart; beyond that the last one grows over everything behind it.
+const MAX_LOST: usize = 10_000;
+
+/// A range of a file that could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostRange {
+    /// First byte.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+}
+
+/// What reading a file gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// SHA-256 of all bytes, unreadable ones counted as zeros.
+    pub sha256: [u8; 32],
+    /// What could not be read.
+    pub lost: Vec<LostRange>,
+}
+
+/// Hexadecimal digits of a digest.
+pub fn hex(digest: &[u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Takes what a file holds, in order. Holes and unreadable ranges are left out.
+pub trait Sink {
+    /// Takes bytes at `offset`.
+    ///
+    /// # Errors
+    /// When they cannot be kept; the reading stops.
+    fn take(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// Keeps nothing: for hashing alone.
+pub struct Nowhere;
+
+impl Sink for Nowhere {
+    fn take(&mut self, _offset: u64, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes to a file, leaving zeros out.
+pub struct Sparse<'a>(pub &'a File);
+
+impl Sink for Sparse<'_> {
+    fn take(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut at = offset;
+        for piece in bytes.chunks(SMALL) {
+            if piece.iter().any(|&byte| byte != 0) {
+                self.0.write_all_at(piece, at)?;
+            }
+            at = at.saturating_add(piece.len() as u64);
+        }
+        Ok(())
+    }
+}
+
+/// Reads the first `size` bytes of a file into a sink. Errors are only those of the sink: what cannot be read is told in the
+/// answer.
+///
+/// # Errors
+/// When the sink fails.
+pub fn read(file: &File, size: u64, sink: &mut dyn Sink) -> io::Result<Content> {
+    let mut reader = Reader { file, hash: Sha256::new(), lost: Vec::new(), buffer: vec![0; STEP] };
+    let mut at = 0;
+    while at < size {
+        let (data, end) = next_data(file, at, size);
+        reader.zeros(data.saturating_sub(at));
+        reader.data(data, end, sink)?;
+        at = end;
+    }
+    Ok(Content { sha256: reader.hash.finalize().into(), lost: reader.lost })
+}
+
+/// The next stretch of data from `at` on, as start and end. Where the file system cannot tell, everything is data.
+fn next_data(file: &File, at: u64, size: u64) -> (u64, u64) {
+    let seek = |from: u64, whence| i64::try_from(from).ok().map(|from| lseek(file, from, whence));
+    let data = match seek(at, Whence::SeekData) {
+        Some(Ok(data)) => u64::try_from(data).unwrap_or(at).clamp(at, size),
+        Some(Err(nix::errno::Errno::ENXIO)) => return (size, size),
+        _ => return (at, size),
+    };
+    let end = match seek(data, Whence::SeekHole) {
+        Some(Ok(end)) => u64::try_from(end).unwrap_or(size).min(size),
+        _ => size,
+    };
+    // Always forward, whatever the file system says.
+    if end > data || data >= size { (data, end.max(data)) } else { (at, size) }
+}
+
+struct Reader<'a> {
+    file: &'a File,
+    hash: Sha256,
+    lost: Vec<LostRange>,
+    buffer: Vec<u8>,
+}
+
+impl Reader<'_> {
+    fn zeros(&mut self, length: u64) {
+        let zeros = [0; SMALL];
+        let mut left = length;
+        while left > 0 {
+            let part = usize::try_from(left).unwrap_or(SMALL).min(SMALL);
+            self.hash.update(zeros.get(..part).unwrap_or_default());
+            left = left.saturating_sub(part as u64);
+        }
+    }
+
+    fn data(&mut self, start: u64, end: u64, sink: &mut dyn Sink) -> io::Result<()> {
+        let mut at = start;
+        while at < end {
+            let length = usize::try_from(end.saturating_sub(at)).unwrap_or(STEP).min(STEP);
+            if !self.piece(at, length, sink)? {
+                self.piecewise(at, length, sink)?;
+            }
+            at = at.saturating_add(length as u64);
+        }
+        Ok(())
+    }
+
+    /// A range that failed as a whole, in small pieces: what can be read of it is read.
+    fn piecewise(&mut self, start: u64, length: usize, sink: &mut dyn Sink) -> io::Result<()> {
+        let end = start.saturating_add(length as u64);
+        let mut at = start;
+        while at < end {
+            let part = usize::try_from(end.saturating_sub(at)).unwrap_or(SMALL).min(SMALL);
+            if !self.piece(at, part, sink)? {
+                self.lose(at, part as u64);
+                self.zeros(part as u64);
+            }
+            at = at.saturating_add(part as u64);
+        }
+        Ok(())
+    }
+
+    /// Reads one piece; `false` when it cannot be read.
+    fn piece(&mut self, at: u64, length: usize, sink: &mut dyn Sink) -> io::Result<bool> {
+        let Some(buffer) = self.buffer.get_mut(..length) else { return Ok(false) };
+        if self.file.read_exact_at(buffer, at).is_err() {
+            return Ok(false);
+        }
+        self.hash.update(&*buffer);
+        sink.take(at, buffer)?;
+        Ok(true)
+    }
+
+    fn lose(&mut self, offset: u64, length: u64) {
+        let full = self.lost.len() >= MAX_LOST;
+        match self.lost.last_mut() {
+            Some(last) if full || last.offset.saturating_add(last.length) == offset => {
+                last.length = offset.saturating_add(length).saturating_sub(last.offset);
+            }
+            _ => self.lost.push(LostRange { offset, length }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(size: u64, pieces: &[(u64, &[u8])]) -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(size).unwrap();
+        for (at, bytes) in pieces {
+            file.write_all_at(bytes, *at).unwrap();
+        }
+        file
+    }
+
+    #[test]
+    fn holes_are_kept_and_hashed() {
+        let source = file((3 << 20) + 5, &[(1 << 20, b"data"), ((3 << 20) + 1, b"end")]);
+        let copy = file((3 << 20) + 5, &[]);
+        let content = read(&source, (3 << 20) + 5, &mut Sparse(&copy)).unwrap();
+        let mut plain = vec![0; (3 << 20) + 5];
+        source.read_exact_at(&mut plain, 0).unwrap();
+        assert_eq!(content.sha256, <[u8; 32]>::from(Sha256::digest(&plain)));
+        assert_eq!(read(&copy, (3 << 20) + 5, &mut Nowhere).unwrap(), content);
+        assert!(std::os::unix::fs::MetadataExt::blocks(&copy.metadata().unwrap()) < 100);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_lost_and_the_rest_is_not() {
+        // The file is shorter than its directory entry says: reading its end fails.
+        let source = file(10_000, &[(0, &[7; 10_000])]);
+        let copy = file(20_000, &[]);
+        let content = read(&source, 20_000, &mut Sparse(&copy)).unwrap();
+        assert_eq!(content.lost, [LostRange { offset: 8192, length: 11_808 }]);
+        let mut start = vec![0; 8192];
+        copy.read_exact_at(&mut start, 0).unwrap();
+        assert_eq!(start, vec![7; 8192]);
+    }
+
+    #[test]
+    fn an_empty_file_is_whole() {
+        let content = read(&file(0, &[]), 0, &mut Nowhere).unwrap();
+        assert_eq!(hex(&content.sha256), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+}

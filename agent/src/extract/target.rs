@@ -1,0 +1,199 @@
+//! Where recovered files go: a folder, or a disk with a file system, which is mounted for the time of the copy.
+
+use crate::activate::{ioctl, names, signature, sysfs};
+use crate::block::FileView;
+use crate::commands::{Failure, Outcome};
+use anyhow::Context;
+use nix::mount::{MsFlags, mount, umount};
+use std::fs::File;
+use std::path::{Component, Path, PathBuf};
+
+/// Where a target disk is mounted.
+const MOUNT_POINT: &str = "/mnt/target";
+
+/// A target ready to be written to. A disk that was mounted for it is unmounted by [`Target::release`].
+#[derive(Debug)]
+pub struct Target {
+    /// The folder the copy goes into.
+    pub folder: PathBuf,
+    mounted: Option<PathBuf>,
+}
+
+/// Opens `text`: a folder, a device, or `DEVICE:FOLDER`. `sources` are the disks with the user's data.
+///
+/// # Errors
+/// When it is a source, carries parts of a NAS, has no file system that can be written, or may not be written.
+pub fn open(text: &str, sources: &[PathBuf]) -> anyhow::Result<Target> {
+    let (place, below) = split(text);
+    let device = sysfs::number_of(&place).ok().flatten();
+    let Some(number) = device else {
+        let folder = PathBuf::from(text);
+        check_folder(&folder, sources)?;
+        return Ok(Target { folder, mounted: None });
+    };
+    let root = open_device(&place, number, sources)?;
+    let folder = match below {
+        Some(below) => inside(&root.folder, below)?,
+        None => root.folder,
+    };
+    Ok(Target { folder, mounted: root.mounted })
+}
+
+impl Target {
+    /// Writes everything out and unmounts the disk, if it was mounted for this.
+    ///
+    /// # Errors
+    /// When the disk could not take everything.
+    pub fn release(self) -> anyhow::Result<()> {
+        nix::unistd::sync();
+        match self.mounted {
+            Some(place) => umount(&place).with_context(|| format!("{} cannot be unmounted", place.display())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `/dev/vdb1:photos` is a folder on a device; anything else is taken as it stands.
+fn split(text: &str) -> (PathBuf, Option<&str>) {
+    match text.split_once(':') {
+        Some((device, folder)) if device.starts_with("/dev/") && !Path::new(text).exists() => {
+            (PathBuf::from(device), Some(folder))
+        }
+        _ => (PathBuf::from(text), None),
+    }
+}
+
+fn refusal(what: &Path, why: &str) -> Failure {
+    let message =
+        format!("{} cannot be the target: {why}. Nothing was written to it. Name another disk", what.display());
+    Failure { outcome: Outcome::FAILED, message }
+}
+
+/// `root/below` without a way out of `root`.
+fn inside(root: &Path, below: &str) -> anyhow::Result<PathBuf> {
+    let below = Path::new(below.trim_start_matches('/'));
+    if below.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Err(Failure::usage(format!("{} leads out of the disk; name a folder on it", below.display())).into());
+    }
+    Ok(root.join(below))
+}
+
+/// A folder's disk must not be a source, nor the folder a volume of ours.
+fn check_folder(folder: &Path, sources: &[PathBuf]) -> anyhow::Result<()> {
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+    if std::fs::metadata(there).is_ok_and(|found| !found.is_dir()) {
+        return Err(Failure::usage(format!("{} is no folder", there.display())).into());
+    }
+    let carrier = sysfs::carrier_of(there).with_context(|| format!("{} cannot be looked at", there.display()))?;
+    let disks = sysfs::disks_under(carrier);
+    match sources.iter().find(|source| shares_disk(source, &disks)) {
+        Some(source) => Err(refusal(folder, &format!("it lies on source disk {}", source.display())).into()),
+        None => Ok(()),
+    }
+}
+
+fn shares_disk(source: &Path, disks: &[String]) -> bool {
+    let number = sysfs::number_of(source).ok().flatten();
+    number.map(sysfs::disks_under).unwrap_or_default().iter().any(|disk| disks.contains(disk))
+}
+
+fn open_device(place: &Path, number: sysfs::DeviceNumber, sources: &[PathBuf]) -> anyhow::Result<Target> {
+    let disks = sysfs::disks_under(number);
+    if let Some(source) = sources.iter().find(|source| shares_disk(source, &disks)) {
+        return Err(refusal(place, &format!("it lies on source disk {}", source.display())).into());
+    }
+    if is_ours(place) {
+        return Err(refusal(place, "it is a volume that is being recovered").into());
+    }
+    // The disk as a whole and each of its partitions: a disk of a NAS is not written to in any place.
+    let whole = disks.iter().map(|disk| Path::new("/dev").join(disk));
+    let parts = disks.iter().flat_map(|disk| sysfs::partitions(disk));
+    for part in whole.chain(parts).chain([place.to_owned()]) {
+        check_content(place, &part)?;
+    }
+    let file_system = file_system(place)?;
+    if let Some(mounted) = sysfs::mounts_of(number)?.into_iter().next() {
+        return Ok(Target { folder: mounted, mounted: None });
+    }
+    make_writable(&disks, place)?;
+    std::fs::create_dir_all(MOUNT_POINT).with_context(|| format!("{MOUNT_POINT} cannot be made"))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some(place), MOUNT_POINT, Some(file_system), flags, None::<&str>)
+        .with_context(|| format!("{} ({file_system}) cannot be mounted for writing", place.display()))?;
+    Ok(Target { folder: MOUNT_POINT.into(), mounted: Some(MOUNT_POINT.into()) })
+}
+
+fn is_ours(place: &Path) -> bool {
+    let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    [names::SOURCE, names::STORE, names::MEMBER].iter().any(|prefix| name.starts_with(prefix))
+        || place.starts_with("/dev/mapper")
+        || name.starts_with("dm-")
+}
+
+fn check_content(place: &Path, part: &Path) -> anyhow::Result<()> {
+    match signs(part)?.into_iter().find(|sign| sign.sacred) {
+        Some(sign) => Err(refusal(place, &format!("{} carries {}", part.display(), sign.what)).into()),
+        None => Ok(()),
+    }
+}
+
+fn signs(part: &Path) -> anyhow::Result<Vec<signature::Signature>> {
+    let view = FileView::open(part)?;
+    signature::found(&view).with_context(|| format!("{} cannot be read", part.display()))
+}
+
+fn file_system(place: &Path) -> anyhow::Result<&'static str> {
+    let known = [signature::EXT, signature::EXFAT, signature::NTFS, signature::VFAT];
+    let found = signs(place)?.into_iter().map(|sign| sign.what).find(|what| known.contains(what));
+    Ok(found.ok_or_else(|| {
+        let partitions = sysfs::number_of(place).ok().flatten().map(sysfs::disks_under).unwrap_or_default();
+        let partitions: Vec<String> =
+            partitions.iter().flat_map(|disk| sysfs::partitions(disk)).map(|path| path.display().to_string()).collect();
+        let hint =
+            if partitions.is_empty() { String::new() } else { format!(" (its partitions: {})", partitions.join(", ")) };
+        refusal(place, &format!("it carries no ext4, exFAT, NTFS or FAT file system{hint}"))
+    })?)
+}
+
+/// The appliance sets every disk read-only when it starts; this one may be written to now.
+fn make_writable(disks: &[String], place: &Path) -> anyhow::Result<()> {
+    for path in disks.iter().map(|disk| Path::new("/dev").join(disk)).chain([place.to_owned()]) {
+        let device = File::open(&path).with_context(|| format!("{} cannot be opened", path.display()))?;
+        ioctl::set_read_only(&device, false).with_context(|| format!("{} cannot be made writable", path.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_on_a_device_is_told_from_a_folder() {
+        assert_eq!(split("/dev/vdb1:photos"), ("/dev/vdb1".into(), Some("photos")));
+        assert_eq!(split("/data/a:b"), ("/data/a:b".into(), None));
+        assert_eq!(split("here"), ("here".into(), None));
+    }
+
+    #[test]
+    fn a_folder_on_a_device_stays_on_it() {
+        assert_eq!(inside(Path::new("/mnt/target"), "/a/b").unwrap(), Path::new("/mnt/target/a/b"));
+        assert!(inside(Path::new("/mnt/target"), "../etc").is_err());
+    }
+
+    #[test]
+    fn a_new_folder_is_a_target_and_a_file_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("new/deep");
+        assert_eq!(open(&folder.display().to_string(), &[]).unwrap().folder, folder);
+        std::fs::write(root.path().join("file"), "").unwrap();
+        assert!(open(&root.path().join("file/deep").display().to_string(), &[]).is_err());
+    }
+
+    #[test]
+    fn volumes_of_ours_are_no_targets() {
+        assert!(is_ours(Path::new("/dev/mapper/vg1-lv1")) && is_ours(Path::new("/dev/dm-3")));
+        assert!(!is_ours(Path::new("/dev/vdb1")));
+    }
+}
