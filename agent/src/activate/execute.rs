@@ -1,5 +1,6 @@
 //! Carries a plan out, and takes down again what was made.
 
+use super::deps::Dependencies;
 use super::dm::{DeviceMapper, DmError, Made};
 use super::ground::{self, Ground};
 use super::plan::{ExistingMember, Plan};
@@ -85,20 +86,21 @@ pub struct TakenDown {
     pub busy: Vec<String>,
 }
 
-/// Takes down `devices`, highest first, and then every overlay nothing stands on. Devices in use, and those under them, stay.
+/// Takes down these devices, highest first, and then every overlay nothing stands on. A device others of ours stand on stays
+/// without a word; one that is in use from outside stays and is told.
 ///
 /// # Errors
 /// When device-mapper cannot be asked.
 pub fn take_down(dm: &DeviceMapper, devices: &[String], unmount: bool) -> anyhow::Result<TakenDown> {
     let mut done = TakenDown::default();
-    for name in devices {
-        remove_one(dm, name, unmount, &mut done)?;
+    let wanted = Dependencies::read(dm)?.removal_order().into_iter().filter(|name| devices.contains(name));
+    for name in wanted {
+        remove_one(dm, &name, unmount, &mut done)?;
     }
-    for prefix in [names::MEMBER, names::STORE, names::SOURCE] {
-        for (name, state) in dm.ours()? {
-            if names::number_of(&name, prefix).is_some() && state.open_count == 0 {
-                remove_one(dm, &name, unmount, &mut done)?;
-            }
+    for name in Dependencies::read(dm)?.removal_order() {
+        let overlay = [names::MEMBER, names::STORE, names::SOURCE].iter().any(|prefix| name.starts_with(prefix));
+        if overlay {
+            remove_one(dm, &name, unmount, &mut done)?;
         }
     }
     if dm.ours()?.is_empty() {
@@ -108,63 +110,27 @@ pub fn take_down(dm: &DeviceMapper, devices: &[String], unmount: bool) -> anyhow
 }
 
 fn remove_one(dm: &DeviceMapper, name: &str, unmount: bool, done: &mut TakenDown) -> anyhow::Result<()> {
-    let Some(state) = dm.state(name)?.filter(|state| state.is_ours()) else { return Ok(()) };
+    if Dependencies::read(dm)?.carries_others(name) || dm.state(name)?.is_none_or(|state| !state.is_ours()) {
+        return Ok(());
+    }
     let number = sysfs::number_of(&super::dm::path_of(name)).ok().flatten();
-    let mounts = number.map(sysfs::mounts_of).transpose()?.unwrap_or_default();
-    if !mounts.is_empty() && !unmount {
-        let places: Vec<String> = mounts.iter().map(|place| place.display().to_string()).collect();
-        done.busy.push(format!("{name} is mounted on {}; add --unmount", places.join(", ")));
-        return Ok(());
-    }
-    for place in mounts {
-        match nix::mount::umount(&place) {
-            Ok(()) => done.unmounted.push(place),
-            Err(errno) => {
-                done.busy.push(format!("{name} is mounted on {} and a program works there ({errno})", place.display()));
-                return Ok(());
-            }
+    for place in number.map(sysfs::mounts_of).transpose()?.unwrap_or_default() {
+        if !unmount {
+            done.busy.push(format!("{name} is mounted on {}; add --unmount to unmount it too", place.display()));
+            return Ok(());
         }
-    }
-    if state.open_count > 0 && done.unmounted.is_empty() {
-        done.busy.push(format!("{name} is still needed by another device or program"));
-        return Ok(());
+        if let Err(errno) = nix::mount::umount(&place) {
+            let place = place.display();
+            done.busy
+                .push(format!("{name} is mounted on {place} and a program is working there ({errno}); end it first"));
+            return Ok(());
+        }
+        done.unmounted.push(place);
     }
     match dm.remove(name) {
         Ok(()) => done.removed.push(name.to_owned()),
-        Err(DmError::Busy { .. }) => done.busy.push(format!("{name} is still needed by another device or program")),
+        Err(DmError::Busy { .. }) => done.busy.push(format!("{name} is open in a program; end it first")),
         Err(error) => return Err(error.into()),
     }
     Ok(())
-}
-
-/// Devices of ours in an order in which they can be removed: those that nothing stands on first.
-///
-/// # Errors
-/// When device-mapper cannot be asked.
-pub fn removal_order(dm: &DeviceMapper) -> Result<Vec<String>, DmError> {
-    let mut left: Vec<String> = dm.ours()?.into_iter().map(|(name, _)| name).collect();
-    let mut users = Vec::new();
-    for name in &left {
-        let text: Vec<String> = dm.table(name)?.into_iter().map(|line| format!(" {} ", line.arguments)).collect();
-        users.push((name.clone(), text.concat()));
-    }
-    let mut order = Vec::new();
-    while !left.is_empty() {
-        let stands_on = |lower: &String| {
-            let number = sysfs::number_of(&super::dm::path_of(lower)).ok().flatten();
-            number.is_some_and(|number| {
-                let word = format!(" {number} ");
-                users.iter().any(|(user, text)| left.contains(user) && text.contains(&word))
-            })
-        };
-        let (free, rest): (Vec<String>, Vec<String>) = left.iter().cloned().partition(|name| !stands_on(name));
-        // Devices cannot stand on each other in circles; if it looks so all the same, each is tried as it comes.
-        if free.is_empty() {
-            order.extend(rest);
-            break;
-        }
-        order.extend(free);
-        left = rest;
-    }
-    Ok(order)
 }

@@ -3,6 +3,7 @@
 //! A plan is a pure function of what was found ([`stack::plan`]); executing it is a separate step. Every device is built over
 //! an overlay, so that no write can reach a source.
 
+mod deps;
 pub mod dm;
 pub mod execute;
 pub mod ground;
@@ -13,6 +14,7 @@ pub mod overlay;
 pub mod plan;
 pub mod pool_table;
 pub mod scratch;
+pub mod session;
 pub mod signature;
 pub mod stack;
 pub mod sysfs;

@@ -8,7 +8,7 @@ use super::dm::table_mark;
 use super::names;
 use super::plan::{Backing, Choice, PlanError, PlannedDevice, Scratch, device_path, line};
 use super::wire::TargetLine;
-use crate::inventory::{Extents, Inventory, PvPlace};
+use crate::inventory::{Disk, Extents, Inventory, VolumeGroup};
 use tierlift_ondisk::units::{Bytes, Sectors};
 
 /// Sectors the overlay copies at a time: 8 KiB, small against the chunks above, large against a page.
@@ -52,37 +52,35 @@ pub fn plan(inventory: &Inventory, places: &[Extents], choice: &Choice) -> Resul
 
 /// All places that physical volumes lie on, each once: what overlays will be needed for sooner or later.
 pub fn all_places(inventory: &Inventory) -> Vec<Extents> {
+    places(inventory, inventory.volume_groups.iter())
+}
+
+/// The places that these groups' physical volumes lie on, each once.
+pub fn places<'a>(inventory: &Inventory, groups: impl Iterator<Item = &'a VolumeGroup>) -> Vec<Extents> {
     let mut places = Vec::new();
-    let volumes = inventory.volume_groups.iter().flat_map(|group| &group.physical_volumes);
-    for place in volumes.filter_map(|pv| pv.place.as_ref()).filter_map(|place| base(inventory, place)) {
-        if !places.contains(&place.0) {
-            places.push(place.0);
+    let found = groups.flat_map(|group| &group.physical_volumes).filter_map(|pv| pv.place.as_ref());
+    for base in found.filter_map(|place| inventory.base_of(place)) {
+        if !places.contains(&base.partition) {
+            places.push(base.partition);
         }
     }
     places
 }
 
-/// The place under a physical volume, and the first sector of the volume inside it; `None` when it cannot be reached.
-pub fn base(inventory: &Inventory, place: &PvPlace) -> Option<(Extents, Sectors)> {
-    match place {
-        PvPlace::Direct(extents) => Some((extents.clone(), Sectors(0))),
-        PvPlace::Array(index) => {
-            let array = inventory.arrays.get(*index)?;
-            let member = array.members.get(array.usable_member?)?;
-            Some((member.place.clone(), member.data_offset))
-        }
-    }
-}
-
+/// The window on a place, as far as the disk goes: an image that is cut short has no end to look at.
 fn window(inventory: &Inventory, place: &Extents) -> Result<Vec<TargetLine>, PlanError> {
-    let disk = disk_path(inventory, place)?;
-    Ok(vec![line(0, place.length.0, "linear", format!("{} {}", disk.display(), place.start))])
+    let disk = disk_of(inventory, place)?;
+    let there = place.length.0.min(disk.size.to_sectors().0.saturating_sub(place.start.0));
+    if there == 0 {
+        let path = disk.path.display();
+        return Err(PlanError(format!("{path} ends before sector {}, where its data should begin", place.start)));
+    }
+    Ok(vec![line(0, there, "linear", format!("{} {}", disk.path.display(), place.start))])
 }
 
-fn disk_path<'a>(inventory: &'a Inventory, place: &Extents) -> Result<&'a std::path::Path, PlanError> {
+fn disk_of<'a>(inventory: &'a Inventory, place: &Extents) -> Result<&'a Disk, PlanError> {
     let disk = inventory.disks.get(place.disk);
-    let unknown = || PlanError(format!("the inventory names disk number {}, which does not exist", place.disk));
-    Ok(&disk.ok_or_else(unknown)?.path)
+    disk.ok_or_else(|| PlanError(format!("the inventory names disk number {}, which does not exist", place.disk)))
 }
 
 fn existing(choice: &Choice, window: &[TargetLine]) -> Option<u32> {
@@ -102,14 +100,15 @@ fn member_devices(
     window: Vec<TargetLine>,
     store: Store,
 ) -> Result<Vec<PlannedDevice>, PlanError> {
-    let disk = disk_path(inventory, place)?;
+    let disk = &disk_of(inventory, place)?.path;
+    let length = window.iter().map(|line| line.length).fold(0, u64::saturating_add);
     let snapshot = format!("{} {} N {GRAIN}", device_path(&names::source(number)), device_path(&names::store(number)),);
     Ok(vec![
         PlannedDevice {
             name: names::source(number),
             purpose: format!("read-only window on {} from sector {}", disk.display(), place.start),
             read_only: true,
-            backing: Some(Backing::Source(disk.to_owned())),
+            backing: Some(Backing::Source(disk.clone())),
             table: window,
         },
         PlannedDevice {
@@ -124,7 +123,7 @@ fn member_devices(
             purpose: "overlay: writes go to the store, never to the disk".to_owned(),
             read_only: false,
             backing: None,
-            table: vec![line(0, place.length.0, "snapshot", snapshot)],
+            table: vec![line(0, length, "snapshot", snapshot)],
         },
     ])
 }

@@ -128,8 +128,6 @@ pub struct ExistingMember {
 pub struct PoolFacts {
     /// Written by QNAP's kernel (the table needs `qnap_format`).
     pub qnap: bool,
-    /// Version in the superblock.
-    pub version: u32,
     /// Chunk size.
     pub chunk: Sectors,
     /// Length of the pool in chunks.
@@ -177,8 +175,6 @@ pub struct ThinFacts {
     pub id: DeviceId,
     /// One more than its highest mapped chunk; 0 when nothing is mapped.
     pub extent: Chunk,
-    /// Chunks mapped.
-    pub mapped: Chunk,
 }
 
 /// Why no plan could be made.

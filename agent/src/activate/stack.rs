@@ -5,22 +5,23 @@ use super::overlay::{self, Member};
 use super::plan::{Choice, Mode, Plan, PlanError, PlannedDevice, PoolFacts, Wish, device_path, line};
 use super::pool_table;
 use super::wire::TargetLine;
-use crate::inventory::{Inventory, LogicalVolume, LogicalVolumeKind, PoolVolume, Stretch, StretchTarget, VolumeGroup};
+use crate::inventory::{Inventory, LogicalVolume, LogicalVolumeKind, PoolVolume, StretchTarget, VolumeGroup};
+use crate::volume::{DiskPlace, DiskTarget, stretches_on_disks};
 use tierlift_ondisk::units::{DeviceId, Sectors};
 
-/// Plans the devices for `wish` in `group`. `facts` are those of the pool the wish needs ([`pool_of`]).
+/// Plans the devices for `wish` in the group with index `group`. `facts` are those of the pool the wish needs ([`pool_of`]).
 ///
 /// # Errors
 /// When the wish names nothing in the group, or a part without which nothing can be read is missing.
 pub fn plan(
     inventory: &Inventory,
-    group: &VolumeGroup,
+    group: usize,
     wish: &Wish,
     facts: Option<&PoolFacts>,
     choice: &Choice,
 ) -> Result<Plan, PlanError> {
     let mut builder = Builder::new(inventory, group, wish, choice)?;
-    let pool = pool_of(group, wish)?.zip(facts);
+    let pool = pool_of(builder.group, wish)?.zip(facts);
     let device = match (wish, pool) {
         (_, None) => builder.plain_volume(wish)?,
         (_, Some((pool, facts))) => builder.in_pool(pool, facts, wish)?,
@@ -86,6 +87,7 @@ fn device_name(group: &VolumeGroup, pool: Option<&str>, wish: &Wish) -> String {
 /// Puts a plan together from the ground up.
 struct Builder<'a> {
     inventory: &'a Inventory,
+    index: usize,
     group: &'a VolumeGroup,
     choice: &'a Choice,
     members: Vec<Member>,
@@ -93,19 +95,10 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(
-        inventory: &'a Inventory,
-        group: &'a VolumeGroup,
-        wish: &Wish,
-        choice: &'a Choice,
-    ) -> Result<Self, PlanError> {
-        let mut places = Vec::new();
-        let found = group.physical_volumes.iter().filter_map(|pv| pv.place.as_ref());
-        for (place, _) in found.filter_map(|place| overlay::base(inventory, place)) {
-            if !places.contains(&place) {
-                places.push(place);
-            }
-        }
+    fn new(inventory: &'a Inventory, index: usize, wish: &Wish, choice: &'a Choice) -> Result<Self, PlanError> {
+        let group = inventory.volume_groups.get(index);
+        let group = group.ok_or_else(|| PlanError(format!("there is no volume group number {index}")))?;
+        let places = overlay::places(inventory, std::iter::once(group));
         let members = overlay::plan(inventory, &places, choice)?;
         let devices = members.iter().flat_map(|member| member.devices.clone()).collect();
         let target = match wish {
@@ -115,7 +108,7 @@ impl<'a> Builder<'a> {
         };
         let plan =
             Plan { target, device: String::new(), devices, mode: None, evidence: Vec::new(), warnings: Vec::new() };
-        Ok(Self { inventory, group, choice, members, plan })
+        Ok(Self { inventory, index, group, choice, members, plan })
     }
 
     /// A volume that is just stretches of physical volumes.
@@ -249,10 +242,8 @@ impl<'a> Builder<'a> {
 
     /// A read-only device over the stretches of a volume; `None` when it has no length.
     fn linear(&mut self, volume: &LogicalVolume, purpose: &str) -> Result<Option<String>, PlanError> {
-        let LogicalVolumeKind::Mapped(stretches) = &volume.kind else {
-            return Err(PlanError(format!("{}/{} is not made of plain stretches", self.group.name, volume.name)));
-        };
-        let table = self.table(stretches);
+        let pieces = stretches_on_disks(self.inventory, self.index, &volume.name);
+        let table = self.table(pieces.map_err(|error| PlanError(format!("{error:#}")))?);
         if table.is_empty() {
             return Ok(None);
         }
@@ -276,28 +267,25 @@ impl<'a> Builder<'a> {
         Ok(Some(name))
     }
 
-    fn table(&self, stretches: &[Stretch]) -> Vec<TargetLine> {
+    fn table(&self, pieces: Vec<(Sectors, DiskTarget)>) -> Vec<TargetLine> {
         let mut table = Table::default();
-        for stretch in stretches {
-            match &stretch.target {
-                StretchTarget::Zero => table.add(stretch.length.0, "zero", ""),
-                StretchTarget::Error => table.add(stretch.length.0, "error", ""),
-                StretchTarget::Pv(pv, sector) => self.on_member(&mut table, *pv, *sector, stretch.length.0),
+        for (length, target) in pieces {
+            match target {
+                DiskTarget::Zero => table.add(length.0, "zero", ""),
+                DiskTarget::Error => table.add(length.0, "error", ""),
+                DiskTarget::Place(place) => match self.member(&place) {
+                    Some(member) => table.add(length.0, "linear", format!("{member} {}", place.sector)),
+                    None => table.add(length.0, "error", ""),
+                },
             }
         }
         table.lines
     }
 
-    /// A stretch of a physical volume; what lies beyond the member's end is an error, never something else.
-    fn on_member(&self, table: &mut Table, pv: usize, sector: Sectors, length: u64) {
-        let place = self.group.physical_volumes.get(pv).and_then(|pv| pv.place.as_ref());
-        let base = place.and_then(|place| overlay::base(self.inventory, place));
-        let member = base.as_ref().and_then(|(place, _)| self.members.iter().find(|member| member.place == *place));
-        let start = base.as_ref().and_then(|(_, offset)| offset.checked_add(sector));
-        let (Some(member), Some(start)) = (member, start) else { return table.add(length, "error", "") };
-        let there = length.min(member.place.length.0.saturating_sub(start.0));
-        table.add(there, "linear", format!("{} {start}", device_path(&names::member(member.number))));
-        table.add(length.saturating_sub(there), "error", "");
+    /// The overlay over a place.
+    fn member(&self, place: &DiskPlace) -> Option<String> {
+        let member = self.members.iter().find(|member| member.place == place.partition)?;
+        Some(device_path(&names::member(member.number)))
     }
 }
 

@@ -9,7 +9,7 @@ fn choice() -> Choice {
 }
 
 fn plan_for(inventory: &Inventory, wish: &Wish, mode: Mode, choice: &Choice) -> Result<Plan, String> {
-    plan(inventory, &inventory.volume_groups[0], wish, Some(&facts(mode)), choice).map_err(|error| error.to_string())
+    plan(inventory, 0, wish, Some(&facts(mode)), choice).map_err(|error| error.to_string())
 }
 
 fn tables(plan: &Plan) -> Vec<String> {
@@ -77,7 +77,7 @@ fn a_volume_the_pool_does_not_know_is_told() {
 #[test]
 fn a_plain_volume_needs_no_pool() {
     let inventory = inventory();
-    let plan = plan(&inventory, &inventory.volume_groups[0], &volume("lv544"), None, &choice()).unwrap();
+    let plan = plan(&inventory, 0, &volume("lv544"), None, &choice()).unwrap();
     assert_eq!(tables(&plan), ["vg1-lv544: 0 8192 linear /dev/mapper/tierlift-member-0 2064"]);
 }
 
@@ -99,18 +99,18 @@ fn a_tier_on_a_missing_disk_is_a_dash_and_told() {
 fn what_cannot_be_reached_is_an_error_never_zeros() {
     let mut inventory = inventory();
     let group = &mut inventory.volume_groups[0];
-    // Beyond the member's end (400000 sectors from its start), and on a physical volume that was not found.
+    // Beyond the array's end (399000 sectors), on a physical volume that was not found, and nowhere.
     group.physical_volumes.push(crate::inventory::PhysicalVolume { place: None, ..group.physical_volumes[0].clone() });
     group.logical_volumes[0].kind = LogicalVolumeKind::Mapped(vec![
-        stretch(100, StretchTarget::Pv(0, Sectors(399_944))),
+        stretch(100, StretchTarget::Pv(0, Sectors(398_960))),
         stretch(50, StretchTarget::Pv(1, Sectors(0))),
         stretch(8, StretchTarget::Pv(0, Sectors(u64::MAX))),
     ]);
-    let plan = plan(&inventory, &inventory.volume_groups[0], &volume("lv544"), None, &choice()).unwrap();
+    let plan = plan(&inventory, 0, &volume("lv544"), None, &choice()).unwrap();
     assert_eq!(
         tables(&plan),
         [
-            "vg1-lv544: 0 40 linear /dev/mapper/tierlift-member-0 399960",
+            "vg1-lv544: 0 40 linear /dev/mapper/tierlift-member-0 398976",
             "vg1-lv544: 40 60 error",
             "vg1-lv544: 100 50 error",
             "vg1-lv544: 150 8 error",
@@ -123,7 +123,7 @@ fn what_cannot_be_reached_is_an_error_never_zeros() {
 fn an_array_that_cannot_be_used_gives_no_overlay_and_no_data() {
     let mut inventory = inventory();
     inventory.arrays[0].usable_member = None;
-    let plan = plan(&inventory, &inventory.volume_groups[0], &volume("lv544"), None, &choice()).unwrap();
+    let plan = plan(&inventory, 0, &volume("lv544"), None, &choice()).unwrap();
     assert_eq!(plan.devices.len(), 1);
     assert_eq!(plan.devices[0].table[0].to_string(), "0 8192 error");
 }
@@ -134,7 +134,7 @@ fn contradictions_between_text_and_superblock_are_told() {
     let mut facts = facts(Mode::TierMap);
     facts.chunks = tierlift_ondisk::units::Chunk(200);
     facts.transaction_id = 9;
-    let plan = plan(&inventory, &inventory.volume_groups[0], &volume("lv1"), Some(&facts), &choice()).unwrap();
+    let plan = plan(&inventory, 0, &volume("lv1"), Some(&facts), &choice()).unwrap();
     assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
     let pool = plan.devices.iter().find(|device| device.name == "vg1-tp1-tpool").unwrap();
     assert_eq!(pool.table[0].length, 200 * 1024, "the superblock's length, not the text's");
@@ -152,6 +152,6 @@ fn a_physical_volume_straight_on_a_disk_has_no_offset() {
     let mut inventory = inventory();
     let place = inventory.arrays[0].members[0].place.clone();
     inventory.volume_groups[0].physical_volumes[0].place = Some(PvPlace::Direct(place));
-    let plan = plan(&inventory, &inventory.volume_groups[0], &volume("lv544"), None, &choice()).unwrap();
+    let plan = plan(&inventory, 0, &volume("lv544"), None, &choice()).unwrap();
     assert_eq!(tables(&plan), ["vg1-lv544: 0 8192 linear /dev/mapper/tierlift-member-0 2048"]);
 }

@@ -6,10 +6,9 @@ use tierlift_ondisk::units::{Bytes, Chunk, DeviceId, Extent, Sectors};
 
 /// Facts of a pool of 256 chunks of 512 KiB, three tiers, devices 1 and 7.
 pub fn facts(mode: Mode) -> PoolFacts {
-    let device = |id, extent| ThinFacts { id: DeviceId(id), extent: Chunk(extent), mapped: Chunk(extent / 2) };
+    let device = |id, extent| ThinFacts { id: DeviceId(id), extent: Chunk(extent) };
     PoolFacts {
         qnap: true,
-        version: 4,
         chunk: Sectors(1024),
         chunks: Chunk(256),
         mode,
