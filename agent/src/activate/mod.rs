@@ -3,6 +3,7 @@
 //! A plan is a pure function of what was found ([`stack::plan`]); executing it is a separate step. Every device is built over
 //! an overlay, so that no write can reach a source.
 
+pub mod bring_up;
 mod deps;
 pub mod dm;
 pub mod execute;

@@ -1,10 +1,64 @@
-//! `tierlift mount`.
+//! `tierlift mount`: mounts a volume read-only.
 
 use super::Outcome;
+use super::activate::{DiskArgs, StackArgs};
+use crate::activate::bring_up::{Request, bring_up, device_mapper};
+use crate::activate::session::Session;
+use crate::case::{self, Mounted};
+use crate::extract::mount::{Done, default_directory, mount_read_only};
+use serde_json::json;
+use std::path::PathBuf;
 
+/// Mounts a volume read-only, making it readable first when it is not. `deactivate --unmount` ends it.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// VG/LV, or a thin device without a name as VG/thin:ID
+    target: String,
+    /// Where; without it below /mnt/tierlift
+    directory: Option<PathBuf>,
+    #[command(flatten)]
+    disks: DiskArgs,
+    #[command(flatten)]
+    stack: StackArgs,
+    /// Answer with one JSON object
+    #[arg(long)]
+    json: bool,
+}
 
-pub(super) fn run(_args: Args) -> anyhow::Result<Outcome> {
-    anyhow::bail!("not built yet")
+pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
+    let mut session = Session::look(&args.disks.disks)?;
+    let (directory, done) = mount(&mut session, &args.target, args.directory, &args.stack.request())?;
+    if args.json {
+        let notes = &done.notes;
+        let answer = json!({
+            "schema": "tierlift.mount/1", "target": args.target, "directory": directory, "already": done.already, "notes": notes
+        });
+        println!("{answer}");
+    } else {
+        let state = if done.already { "was mounted" } else { "is mounted" };
+        println!("{} {state} read-only on {}", args.target, directory.display());
+        done.notes.iter().for_each(|note| println!("  note: {note}"));
+    }
+    Ok(Outcome::CLEAN)
+}
+
+/// Makes a volume readable, mounts it and notes it in the case; also the first half of a copy.
+pub(super) fn mount(
+    session: &mut Session,
+    target: &str,
+    directory: Option<PathBuf>,
+    request: &Request,
+) -> anyhow::Result<(PathBuf, Done)> {
+    let (group, wish) = session.resolve(target)?;
+    let dm = device_mapper()?;
+    let active = bring_up(&dm, session, group, &wish, request)?;
+    for warning in &active.plan.warnings {
+        log::warn!("{target}: {warning}");
+    }
+    let directory = directory.unwrap_or_else(|| default_directory(&active.plan.device));
+    let done = mount_read_only(&active.path, &directory)?;
+    let mounted =
+        Mounted { target: active.plan.target, directory: directory.clone(), notes: done.notes.clone(), active: true };
+    case::keep(|case| case.mounted(mounted))?;
+    Ok((directory, done))
 }

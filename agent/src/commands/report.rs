@@ -1,10 +1,39 @@
-//! `tierlift report`.
+//! `tierlift report`: the case so far.
 
 use super::Outcome;
+use crate::activate::bring_up::{device_mapper, overlays};
+use crate::activate::{is_appliance, kernel_log};
+use crate::case;
+use crate::report::{Machine, text};
+use serde_json::json;
 
+/// Tells what was found, done, recovered and lost. Elsewhere than in the appliance, TIERLIFT_CASE names the file of the case.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Answer with one JSON object
+    #[arg(long)]
+    json: bool,
+}
 
-pub(super) fn run(_args: Args) -> anyhow::Result<Outcome> {
-    anyhow::bail!("not built yet")
+pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
+    let case = case::load()?.unwrap_or_default();
+    let machine = machine();
+    if args.json {
+        println!("{}", json!({"schema": "tierlift.report/1", "case": case, "machine": machine}));
+    } else {
+        print!("{}", text(&case, &machine));
+    }
+    let trouble = machine.kernel_trouble.is_some_and(|lines| !lines.is_empty());
+    let damaged = case.copies.iter().any(|copy| copy.counts.damaged > 0);
+    let damage = if damaged { Outcome::DAMAGE } else { Outcome::CLEAN };
+    Ok(damage.and(if trouble { Outcome::REPORTED } else { Outcome::CLEAN }))
+}
+
+/// The machine matters only where it is ours.
+fn machine() -> Machine {
+    if !is_appliance() {
+        return Machine::default();
+    }
+    let overlays = device_mapper().and_then(|dm| overlays(&dm)).unwrap_or_default();
+    Machine { overlays, kernel_trouble: kernel_log::trouble_since_boot().ok() }
 }

@@ -1,20 +1,33 @@
-//! `tierlift shell`: any program of the appliance, for experts and for tests over the program console.
+//! `tierlift shell`: runs a program of the appliance.
 
-use super::Outcome;
-use anyhow::Context;
-use std::os::unix::process::CommandExt;
+use super::{Failure, Outcome};
+use crate::activate::is_appliance;
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
+/// Runs a program with its output passed through, and ends as it ends.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The program and its arguments; without, a shell
-    #[arg(value_name = "PROGRAM", trailing_var_arg = true, allow_hyphen_values = true)]
-    words: Vec<String>,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
 }
 
-/// Becomes the program: its exit code and the signals meant for it are its own.
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut words = args.words.iter().map(String::as_str);
-    let program = words.next().unwrap_or("/bin/sh");
-    Err(Command::new(program).args(words).exec()).with_context(|| format!("cannot start {program}"))
+    if !is_appliance() {
+        let message =
+            "`tierlift shell` runs programs of the appliance, and this is not the appliance; use your own shell";
+        return Err(Failure { outcome: Outcome::FAILED, message: message.to_owned() }.into());
+    }
+    let Some((program, arguments)) = args.command.split_first() else {
+        return Err(Failure::usage("name a program").into());
+    };
+    let status = Command::new(program).args(arguments).status().map_err(|error| Failure {
+        outcome: Outcome::FAILED,
+        message: format!("{} cannot be run: {error}", program.to_string_lossy()),
+    })?;
+    // As shells do: a program that was killed ends with 128 and the signal's number.
+    let code = status.code().or_else(|| status.signal().map(|signal| signal.saturating_add(128)));
+    Ok(Outcome(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)))
 }

@@ -71,8 +71,8 @@ pub fn run(job: &Job, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Copied> {
 }
 
 /// Exit code of a copy that came to its end.
-pub fn outcome(counts: &Counts, losses: bool) -> Outcome {
-    match (counts.damaged > 0 || losses, counts.failed > 0) {
+pub fn outcome(counts: &Counts) -> Outcome {
+    match (counts.damaged > 0, counts.failed > 0) {
         (true, _) => Outcome::DAMAGE,
         (false, true) => Outcome::REPORTED,
         (false, false) => Outcome::CLEAN,

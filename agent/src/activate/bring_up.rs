@@ -1,0 +1,164 @@
+//! Makes volumes readable: the one way that `activate`, `mount` and `copy` share.
+
+use super::dm::{DeviceMapper, path_of};
+use super::execute::{Executed, execute, existing_members};
+use super::plan::{Choice, ModeChoice, Plan, Scratch, Wish};
+use super::session::Session;
+use super::{ground, names, scratch};
+use crate::block::FileView;
+use crate::case::{self, Activation};
+use crate::commands::{Failure, Outcome};
+use std::path::PathBuf;
+use tierlift_ondisk::units::Sectors;
+use tierlift_ondisk::view::ReadAt;
+
+/// What the user said about how to do it.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Overrides the pool's mode.
+    pub mode: Option<ModeChoice>,
+    /// Overrides the mask of usable tiers.
+    pub enable_map: Option<u8>,
+    /// Tiers to do without.
+    pub missing_tiers: Vec<u32>,
+    /// Scratch disk.
+    pub scratch: Option<PathBuf>,
+    /// Take a scratch disk that is not blank.
+    pub force_scratch: bool,
+}
+
+/// A volume that is readable now.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Active {
+    /// The plan that was carried out.
+    #[serde(flatten)]
+    pub plan: Plan,
+    /// Path of the device.
+    pub path: PathBuf,
+    /// What had to be done.
+    #[serde(flatten)]
+    pub executed: Executed,
+}
+
+/// Device-mapper, for those who may use it.
+///
+/// # Errors
+/// With advice, when this is not root.
+pub fn device_mapper() -> anyhow::Result<DeviceMapper> {
+    if !nix::unistd::geteuid().is_root() {
+        let message = "only root can make block devices; run this inside the appliance, or as root. (`tierlift activate --dry-run` \
+                       shows the plan without root, `tierlift pool read` reads a volume without block devices.)";
+        return Err(Failure { outcome: Outcome::FAILED, message: message.to_owned() }.into());
+    }
+    Ok(DeviceMapper::open()?)
+}
+
+/// Plans without touching anything.
+///
+/// # Errors
+/// When no plan can be made.
+pub fn plan_only(session: &mut Session, group: usize, wish: &Wish, request: &Request) -> anyhow::Result<Plan> {
+    let scratch = match &request.scratch {
+        Some(path) => {
+            let size = FileView::open(path)?.size().to_sectors();
+            Some(Scratch { path: path.clone(), size, free_from: Sectors(0) })
+        }
+        None => None,
+    };
+    let choice = Choice { scratch, ..choice(request)? };
+    session.plan(group, wish, &choice)
+}
+
+/// Makes a volume readable and notes it in the case.
+///
+/// # Errors
+/// When it cannot be; then nothing this call made is left.
+pub fn bring_up(
+    dm: &DeviceMapper,
+    session: &mut Session,
+    group: usize,
+    wish: &Wish,
+    request: &Request,
+) -> anyhow::Result<Active> {
+    let sources = session.sources();
+    let prepare = |path| scratch::prepare(dm, path, &sources, request.force_scratch);
+    let scratch = request.scratch.as_deref().map(prepare).transpose()?;
+    let choice = Choice { scratch, existing: existing_members(dm)?, ..choice(request)? };
+    let plan = session.plan(group, wish, &choice)?;
+    let executed = execute(dm, &plan)?;
+    note(session, group, wish, &plan)?;
+    Ok(Active { path: path_of(&plan.device), plan, executed })
+}
+
+fn choice(request: &Request) -> anyhow::Result<Choice> {
+    Ok(Choice {
+        mode: request.mode,
+        enable_map: request.enable_map,
+        missing_tiers: request.missing_tiers.clone(),
+        memory_cap: ground::memory_cap()?,
+        ..Choice::default()
+    })
+}
+
+fn note(session: &mut Session, group: usize, wish: &Wish, plan: &Plan) -> anyhow::Result<()> {
+    let pool = session.pool_sentence(group, wish)?;
+    let tables = |device: &super::plan::PlannedDevice| {
+        (device.name.clone(), device.table.iter().map(ToString::to_string).collect())
+    };
+    let activation = Activation {
+        target: plan.target.clone(),
+        device: plan.device.clone(),
+        devices: plan.devices.iter().map(tables).collect(),
+        pool,
+        mode: plan.mode.clone(),
+        evidence: plan.evidence.clone(),
+        warnings: plan.warnings.clone(),
+        active: true,
+    };
+    let found = case::Found::of(&session.inventory);
+    case::keep(|case| {
+        case.inventory = Some(found);
+        case.activated(activation);
+    })
+}
+
+/// How full each overlay is, in sentences.
+///
+/// # Errors
+/// When device-mapper cannot be asked.
+pub fn overlays(dm: &DeviceMapper) -> anyhow::Result<Vec<String>> {
+    let mut told = Vec::new();
+    for (name, _) in dm.ours()? {
+        if let Some(number) = names::number_of(&name, names::MEMBER) {
+            let status = dm.status(&name)?.into_iter().next().map(|line| line.arguments).unwrap_or_default();
+            told.push(format!("overlay {number}: {}", fullness(&status)));
+        }
+    }
+    Ok(told)
+}
+
+/// The snapshot target's "used/all metadata" in sectors, or one word when it is broken.
+fn fullness(status: &str) -> String {
+    let figures = status.split_whitespace().next().and_then(|word| word.split_once('/'));
+    let figures = figures.and_then(|(used, all)| Some((used.parse().ok()?, all.parse().ok()?)));
+    match figures {
+        Some((used, all)) => {
+            let human = |sectors: u64| Sectors(sectors).to_bytes().unwrap_or_default().human();
+            format!("{} of {} used", human(used), human(all))
+        }
+        None => {
+            format!("{status}: it has no room left and reads fail; deactivate, and activate with a larger --scratch")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overlay_tells_how_full_it_is() {
+        assert_eq!(fullness("16/262144 16"), "8.0 KiB of 128.0 MiB used");
+        assert!(fullness("Invalid").starts_with("Invalid: it has no room left"));
+    }
+}
