@@ -26,6 +26,13 @@ pub enum PoolError {
          it in this state: a kernel would format it and wipe the copies too. {0}"
     )]
     Zeroed(Copies),
+    /// Zeros, and nothing else that would be metadata.
+    #[error(
+        "the first 8192 bytes are all zeros, there is no metadata block in the first MiB and no copy of the superblock at the \
+         end: most likely a data device, or a device that was wiped. Give the pool's metadata device (its name ends in \
+         _tmeta), not a data device"
+    )]
+    Blank,
     /// The superblock is damaged.
     #[error("the superblock is damaged: {what}. {copies}")]
     Damaged {

@@ -57,8 +57,9 @@ fn diagnose(view: &View, head: &[u8]) -> PoolError {
     let found = Superblock::decode(head).ok();
     if head.iter().all(|byte| *byte == 0) {
         match looks_like(view) {
-            Some(name) if ring.copies.is_empty() => PoolError::NotMetadata(Some(name)),
-            _ => PoolError::Zeroed(copies),
+            _ if !ring.copies.is_empty() || has_metadata_near(view) => PoolError::Zeroed(copies),
+            None => PoolError::Blank,
+            name => PoolError::NotMetadata(name),
         }
     } else if let Some(found) = found.filter(|found| found.magic == MAGIC) {
         PoolError::Damaged { what: describe(head, &found), copies }
@@ -67,6 +68,20 @@ fn diagnose(view: &View, head: &[u8]) -> PoolError {
     } else {
         PoolError::Damaged { what: "it was overwritten with something else".into(), copies }
     }
+}
+
+/// Whether a metadata block lies in the first MiB: pools begin to fill at the start.
+fn has_metadata_near(view: &View) -> bool {
+    let mut buffer = Vec::new();
+    BlockSize::PROBE_ORDER.into_iter().any(|size| {
+        let blocks = Blocks::new(view.clone(), size);
+        let near = blocks.present().min(size.blocks_in(1 << 20));
+        (1..near).map(MetaBlock).any(|place| {
+            blocks.read_raw(place, &mut buffer).is_ok()
+                && identify(&buffer).is_some()
+                && own_number(&buffer) == Some(place)
+        })
+    })
 }
 
 /// What is wrong with a block that carries the magic number.

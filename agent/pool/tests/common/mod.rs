@@ -1,9 +1,9 @@
-//! Genuine pools: decompressed into memory, with the truth of their manifests.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::arithmetic_side_effects)]
+//! Genuine pools in memory, with the truth of their manifests.
+#![allow(dead_code, clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
+use tierlift_forge::Fixture;
 use tierlift_ondisk::units::{Bytes, DeviceId, Sectors};
 use tierlift_pool::View;
 
@@ -27,41 +27,36 @@ pub struct Truth {
     pub sha256: String,
 }
 
-fn path(pool: &str, file: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(pool).join(file)
-}
-
-pub fn unpack(pool: &str, file: &str) -> Vec<u8> {
-    zstd::decode_all(std::fs::File::open(path(pool, file)).unwrap()).unwrap()
+fn image(fixture: &Fixture, name: &str) -> Vec<u8> {
+    let mut bytes = vec![0; fixture.images[name].bytes as usize];
+    let keep = |offset: u64, block: &[u8]| {
+        bytes[offset as usize..][..block.len()].copy_from_slice(block);
+        Ok(())
+    };
+    fixture.stream(name, keep).unwrap();
+    bytes
 }
 
 pub fn metadata(pool: &str) -> Vec<u8> {
-    unpack(pool, "tmeta.img.zst")
+    image(&Fixture::named(pool).unwrap(), "tmeta.img")
 }
 
 pub fn tiers(pool: &str) -> BTreeMap<u8, View> {
-    (0..3)
-        .map(|tier| (tier, format!("tierdata_{tier}.img.zst")))
-        .filter(|(_, file)| path(pool, file).exists())
-        .map(|(tier, file)| (tier, Arc::new(unpack(pool, &file)) as View))
-        .collect()
-}
-
-pub fn manifest(pool: &str) -> serde_json::Value {
-    serde_json::from_reader(std::fs::File::open(path(pool, "manifest.json")).unwrap()).unwrap()
+    let fixture = Fixture::named(pool).unwrap();
+    let names = (0..3).map(|tier| (tier, format!("tierdata_{tier}.img")));
+    let there = names.filter(|(_, name)| fixture.images.contains_key(name));
+    there.map(|(tier, name)| (tier, Arc::new(image(&fixture, &name)) as View)).collect()
 }
 
 pub fn truth(pool: &str) -> Vec<Truth> {
-    let manifest = manifest(pool);
-    let truth = manifest.get("truth").or_else(|| manifest.get("truth_if_fully_recovered")).unwrap();
-    let one = |(id, told): (&String, &serde_json::Value)| Truth {
-        device: DeviceId(id.parse().unwrap()),
-        size: Sectors(told["sectors"].as_u64().unwrap()).to_bytes().unwrap(),
-        sha256: told["sha256"].as_str().unwrap().to_owned(),
+    let one = |(id, told): (u64, tierlift_forge::Truth)| Truth {
+        device: DeviceId(id),
+        size: Sectors(told.sectors).to_bytes().unwrap(),
+        sha256: told.sha256,
     };
-    truth.as_object().unwrap().iter().map(one).collect()
+    Fixture::named(pool).unwrap().truth.into_iter().map(one).collect()
 }
 
 pub fn xml(pool: &str) -> String {
-    String::from_utf8(unpack(pool, "thin_dump.xml.zst")).unwrap()
+    Fixture::named(pool).unwrap().xml_dump().unwrap().unwrap()
 }

@@ -207,7 +207,7 @@ impl Report<'_> {
             format!("Device {}: {} bytes{guessed}", self.device, self.size),
             format!("  mode     {}", self.mode),
             format!("  data     {} bytes ({})", moved.data, Bytes(moved.data).human()),
-            format!("  zeros    {} bytes, never written", moved.zeros),
+            format!("  zeros    {} bytes that were never written", moved.zeros),
             format!("  lost     {} bytes", moved.lost_bytes),
         ];
         match &moved.sha256 {

@@ -49,7 +49,8 @@ impl ModeArgs {
     /// When nothing was asked and the metadata does not say, or what was asked cannot be.
     pub(super) fn choose(&self, stat: &Stat) -> anyhow::Result<Mode> {
         if self.tier_map {
-            return Ok(Mode::TierMap);
+            let no_tree = || Failure::usage("this pool has no tier tree: it cannot be read with --tier-map").into();
+            return if stat.tiers.is_empty() { Err(no_tree()) } else { Ok(Mode::TierMap) };
         }
         match (self.bypass, stat.mode.mode) {
             (Some(_), Mode::Plain) | (None, Mode::Plain) => Ok(Mode::Plain),

@@ -150,3 +150,67 @@ impl Transfer<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::io;
+    use std::sync::Arc;
+    use tierlift_forge::Fixture;
+    use tierlift_ondisk::units::DeviceId;
+    use tierlift_pool::{Mode, Pool};
+
+    /// A disk with one bad stretch.
+    struct Failing {
+        bytes: Vec<u8>,
+        bad: std::ops::Range<u64>,
+    }
+
+    impl ReadAt for Failing {
+        fn size(&self) -> Bytes {
+            self.bytes.size()
+        }
+
+        fn read_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
+            if offset.0 < self.bad.end && self.bad.start < offset.0.saturating_add(buffer.len() as u64) {
+                return Err(io::Error::other(format!("bad sector near byte {offset}")));
+            }
+            self.bytes.read_at(offset, buffer)
+        }
+    }
+
+    fn image(fixture: &Fixture, name: &str) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::read(&fixture.unpack(folder.path()).unwrap()[name]).unwrap()
+    }
+
+    /// Pool chunk 357 of this pool is the first chunk of device 1.
+    #[test]
+    fn a_bad_sector_costs_its_own_bytes_and_no_more() {
+        let fixture = Fixture::named("F5-v2-4k").unwrap();
+        let pool = Pool::open(Arc::new(image(&fixture, "tmeta.img"))).unwrap();
+        let bytes = image(&fixture, "tierdata_0.img");
+        let reader = |bad| {
+            let device = Arc::new(Failing { bytes: bytes.clone(), bad }) as tierlift_pool::View;
+            ThinReader::new(&pool, BTreeMap::from([(0, device)]), DeviceId(1), Mode::Plain, None).unwrap()
+        };
+        let whole = transfer(&reader(0..0), &Sink { file: None, hash: true }, "test").unwrap();
+        assert!(whole.sha256.is_some() && whole.lost.is_empty());
+        let start = 357 * 65_536;
+        let file = tempfile::tempfile().unwrap();
+        let reader = reader(start + 5000..start + 9000);
+        let moved = transfer(&reader, &Sink { file: Some(&file), hash: true }, "test").unwrap();
+        assert_eq!(moved.sha256, None);
+        assert_eq!((moved.lost_bytes, moved.data), (8192, whole.data - 8192));
+        let [loss] = moved.lost.as_slice() else { panic!("{:?}", moved.lost) };
+        assert_eq!((loss.offset, loss.length), (Bytes(4096), Bytes(8192)));
+        assert!(loss.reason.to_string().starts_with("bad sector near byte"), "{}", loss.reason);
+        let mut around = vec![1; 65_536];
+        file.read_exact_at(&mut around, 0).unwrap();
+        assert_eq!(around[..4096], bytes[start as usize..][..4096]);
+        assert!(around[4096..12_288].iter().all(|byte| *byte == 0), "the hole");
+        assert_eq!(around[12_288..], bytes[start as usize + 12_288..][..65_536 - 12_288]);
+    }
+}
