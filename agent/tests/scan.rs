@@ -49,6 +49,7 @@ fn a_sound_disk_is_told_from_partitions_to_volumes() {
         "lv544: QNAP's reserve, no user data",
         "tierlift activate vg1/lv1, then tierlift mount vg1/lv1",
         "tierlift pool read --meta ",
+        " --device 1 --sectors 131072 --output lv1.img",
     ] {
         assert!(text.contains(expected), "{expected} is not in:\n{text}");
     }

@@ -92,6 +92,9 @@ fn nothing(inventory: &Inventory, pools: &[PoolReport]) -> String {
                 storage pool, or copy the whole disk"
             .into();
     }
+    if let Some(note) = inventory.notes.first() {
+        return format!("nothing usable was found; {note}");
+    }
     "nothing of a QNAP storage pool was found; name whole disks or full images of them (or of the third partition, or of the \
      md array)"
         .into()

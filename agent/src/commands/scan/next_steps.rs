@@ -51,8 +51,24 @@ fn read_command(inventory: &Inventory, group: &VolumeGroup, report: &PoolReport)
             return None;
         }
     }
-    let device = report.stat.as_ref()?.devices.first()?.id;
-    Some(format!("{command} --device {device} --output device{device}.img"))
+    Some(command + &device_words(group, report)?)
+}
+
+/// The device to begin with. Its size is in the text alone, so it goes along when a volume names the device.
+fn device_words(group: &VolumeGroup, report: &PoolReport) -> Option<String> {
+    let known = &report.stat.as_ref()?.devices;
+    let named = group.logical_volumes.iter().find_map(|volume| match &volume.kind {
+        LogicalVolumeKind::Thin { pool, device, .. }
+            if *pool == report.pool && known.iter().any(|known| known.id == *device) =>
+        {
+            Some(format!(" --device {device} --sectors {} --output {}.img", volume.size, quoted(volume.name.clone())))
+        }
+        _ => None,
+    });
+    named.or_else(|| {
+        let device = known.first()?.id;
+        Some(format!(" --device {device} --output device{device}.img"))
+    })
 }
 
 /// `FILE@OFFSET+LENGTH` of a volume that lies in one piece on one disk.
