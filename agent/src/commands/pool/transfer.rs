@@ -5,6 +5,7 @@ use anyhow::Context;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use tierlift_ondisk::units::Bytes;
 use tierlift_ondisk::view::ReadAt;
@@ -14,6 +15,8 @@ use tierlift_pool::{LossReason, Source, ThinReader};
 const PIECE: usize = 4 << 20;
 /// A piece that cannot be read is halved down to this: the sector of most disks.
 const SMALLEST: usize = 4096;
+/// Zeros are left out of the output in units of this.
+const HOLE: usize = 64 << 10;
 
 /// A stretch of the device that is lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -133,7 +136,7 @@ impl Transfer<'_> {
             hasher.update(piece);
         }
         match self.file {
-            Some(file) => file.write_all_at(piece, offset.0).context("the output cannot be written; is the disk full?"),
+            Some(file) => write_sparse(file, offset, piece).context("the output cannot be written; is the disk full?"),
             None => Ok(()),
         }
     }
@@ -151,12 +154,19 @@ impl Transfer<'_> {
     }
 }
 
+/// Leaves blocks of zeros as holes: the file is new, so they read the same, and a thick volume may be mostly that.
+fn write_sparse(file: &File, offset: Bytes, piece: &[u8]) -> io::Result<()> {
+    let blocks = (offset.0..).step_by(HOLE).zip(piece.chunks(HOLE));
+    blocks
+        .filter(|(_, block)| block.iter().any(|byte| *byte != 0))
+        .try_for_each(|(at, block)| file.write_all_at(block, at))
+}
+
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
-    use std::io;
     use std::sync::Arc;
     use tierlift_forge::Fixture;
     use tierlift_ondisk::units::DeviceId;
