@@ -154,8 +154,9 @@ fn a_process_left_in_the_background_does_not_hold_the_line() {
 #[test]
 fn ctrl_c_stops_the_command_and_what_it_started() {
     let server = Server::on_socket();
-    // Not `exec`: the shell and its child must both go.
-    let mut remote = server.remote_command(&["shell", "sh", "-c", "echo $$; sleep 1000; echo never"]);
+    // Both shells must go. The inner one speaks, so that the outer one is past its start, where some lose a signal.
+    let script = "sh -c 'echo $PPID; exec sleep 1000'; echo never";
+    let mut remote = server.remote_command(&["shell", "sh", "-c", script]);
     let mut remote = remote.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
     let mut stdout = BufReader::new(remote.stdout.take().unwrap());
@@ -178,7 +179,7 @@ fn assert_group_is_gone(group: i32) {
         }
         thread::sleep(Duration::from_millis(10));
     }
-    panic!("process group {group} is still there");
+    unreachable!("process group {group} is still there");
 }
 
 #[test]
@@ -273,7 +274,7 @@ impl Cable {
 }
 
 fn raw_pty() -> PtyMaster {
-    let flags = nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_NOCTTY;
+    let flags = nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_NOCTTY | nix::fcntl::OFlag::O_CLOEXEC;
     let master = posix_openpt(flags).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();

@@ -1,10 +1,35 @@
-//! `tierlift console`.
+//! `tierlift console`: the prompt on the human console.
 
 use super::Outcome;
+use crate::console::prompt::{Settings, run as run_prompt};
+use anyhow::Context;
+use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Folder that is empty after a boot; remembers that the ready marker was shown
+    #[arg(long, value_name = "FOLDER", default_value = "/run")]
+    run_folder: PathBuf,
+}
 
-pub(super) fn run(_args: Args) -> anyhow::Result<Outcome> {
-    anyhow::bail!("not built yet")
+pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
+    let settings = Settings { verbs: super::serve::plain_verbs(), run_folder: args.run_folder };
+    run_prompt(&settings).context("the prompt needs a terminal on standard input and output")?;
+    Ok(Outcome::CLEAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::serve::plain_verbs;
+    use crate::console::help::{OWN, VERBS};
+
+    #[test]
+    fn help_tells_of_every_verb_and_of_no_other() {
+        let mut told: Vec<_> = VERBS.iter().chain(&OWN).map(|topic| topic.verb).collect();
+        told.retain(|verb| !["help", "poweroff", "reboot"].contains(verb));
+        told.sort_unstable();
+        let mut known = plain_verbs();
+        known.sort_unstable();
+        assert_eq!(told, known);
+    }
 }

@@ -58,6 +58,7 @@ enum Verb {
 
 /// Parses the command line, runs the verb and answers with the documented exit code.
 pub fn main() -> ExitCode {
+    crate::console::let_interrupts_through();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

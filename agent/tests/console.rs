@@ -1,0 +1,230 @@
+//! The prompt as a person sees it: the real program on a pseudo-terminal.
+
+#![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, clippy::indexing_slicing)]
+
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+/// A broken prompt fails a test instead of hanging it.
+const LIMIT: Duration = Duration::from_secs(60);
+const PROMPT: &str = "tierlift> ";
+
+/// A person at a terminal.
+struct Person {
+    /// Closed to hang up.
+    terminal: Option<PtyMaster>,
+    console: Child,
+    /// What was shown and not yet looked at.
+    shown: String,
+}
+
+impl Person {
+    /// Starts the prompt the way init does: as leader of its own session, with the terminal as the controlling one.
+    fn at_a_terminal(run_folder: &Path, path: &str) -> Self {
+        // Closed on exec: the prompts of other tests must not keep this terminal open.
+        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let device = ptsname_r(&master).unwrap();
+        let end = || File::options().read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(&device).unwrap();
+        let console = Command::new("setsid")
+            .args(["--ctty", "--wait", env!("CARGO_BIN_EXE_tierlift"), "console", "--run-folder"])
+            .arg(run_folder)
+            .env("PATH", path)
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .unwrap();
+        Self { terminal: Some(master), console, shown: String::new() }
+    }
+
+    fn types(&mut self, text: &str) {
+        self.terminal.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits until `text` is shown; answers with everything before it.
+    fn sees(&mut self, text: &str) -> String {
+        let start = Instant::now();
+        loop {
+            if let Some(at) = self.shown.find(text) {
+                let before = self.shown[..at].to_owned();
+                self.shown.drain(..at + text.len());
+                return before;
+            }
+            assert!(start.elapsed() < LIMIT, "waited for {text:?}, saw {:?}", self.shown);
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        let terminal = self.terminal.as_mut().unwrap();
+        let mut fds = [PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::from(100u8)).unwrap() > 0 {
+            let mut buffer = [0; 4096];
+            let count = terminal.read(&mut buffer).unwrap();
+            self.shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+    }
+
+    /// Types a line and answers with what is shown from there to the next prompt.
+    fn asks(&mut self, line: &str) -> String {
+        self.types(&format!("{line}\r"));
+        self.sees(&format!("{line}\r\n"));
+        self.sees(PROMPT)
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        self.terminal = None;
+        let _ = self.console.kill();
+        self.console.wait().unwrap();
+    }
+}
+
+fn path() -> String {
+    std::env::var("PATH").unwrap()
+}
+
+fn person() -> (Person, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (Person::at_a_terminal(folder.path(), &path()), folder)
+}
+
+#[test]
+fn the_welcome_says_what_matters_and_the_marker_comes_once() {
+    let (mut person, folder) = person();
+    let welcome = person.sees(PROMPT);
+    for part in ["QNAP", "attached", "Nothing is written", "help", "TIERLIFT READY\r\n"] {
+        assert!(welcome.contains(part), "{part}: {welcome}");
+    }
+    assert!(welcome.is_ascii() && !welcome.contains('\x1b'));
+    assert!(welcome.lines().all(|line| line.len() < 80), "{welcome}");
+    drop(person);
+    let mut again = Person::at_a_terminal(folder.path(), &path());
+    assert!(!again.sees(PROMPT).contains("TIERLIFT READY"));
+}
+
+#[test]
+fn help_lists_the_verbs_and_explains_one() {
+    let (mut person, _folder) = person();
+    person.sees(PROMPT);
+    let list = person.asks("help");
+    for word in ["scan", "activate", "copy", "shell", "poweroff", "vg288/lv1 /dev/sdc"] {
+        assert!(list.contains(word), "{word}: {list}");
+    }
+    let scan = person.asks("help scan");
+    assert!(scan.contains("Usage: tierlift scan") && !scan.contains('\x1b'), "{scan}");
+    assert!(person.asks("help nonsense").contains("no command \"nonsense\""));
+}
+
+#[test]
+fn what_is_no_command_is_told_and_the_prompt_goes_on() {
+    let (mut person, _folder) = person();
+    person.sees(PROMPT);
+    assert!(person.asks("frobnicate now").contains("There is no command \"frobnicate\""));
+    assert!(person.asks("serve --port x").contains("There is no command \"serve\""));
+    assert!(person.asks("scan 'a b").contains("the quote ' is not closed"));
+    assert!(person.asks("scan --nonsense").contains("(exit code 16: wrong usage)"));
+    assert_eq!(person.asks(""), "");
+    assert!(person.asks("exit").contains("poweroff"));
+}
+
+#[test]
+fn quotes_and_editing_reach_the_program_as_meant() {
+    let (mut person, _folder) = person();
+    person.sees(PROMPT);
+    assert_eq!(person.asks("shell printf '<%s>\\n' 'a  b' \"c'd\" e\\ f ''"), "<a  b>\r\n<c'd>\r\n<e f>\r\n<>\r\n");
+    person.types("nonsense\x15shell echX\x7fo ok\x08\x08fine\r");
+    person.sees("fine\r\n");
+    assert_eq!(person.sees(PROMPT), "fine\r\n");
+}
+
+#[test]
+fn ctrl_c_stops_the_verb_and_not_the_prompt() {
+    let (mut person, _folder) = person();
+    person.sees(PROMPT);
+    person.types("half a li\x03");
+    person.sees("^C\r\n");
+    person.sees(PROMPT);
+    // The word comes from the inner shell: the outer one is past its start, where some shells lose a signal.
+    person.types("shell sh -c \"sh -c 'echo begun; exec sleep 1000'; echo never\"\r");
+    person.sees("begun\r\n");
+    person.types("\x03");
+    assert!(!person.sees(PROMPT).contains("never"));
+    assert_eq!(person.asks("shell echo still here"), "still here\r\n");
+}
+
+#[test]
+fn a_shell_can_be_entered_and_left() {
+    let (mut person, _folder) = person();
+    person.sees(PROMPT);
+    person.types("shell\r");
+    person.sees("for experts");
+    person.types("echo in$((1+1))side; exit 3\r");
+    person.sees("in2side\r\n");
+    person.sees(PROMPT);
+    assert_eq!(person.asks("shell echo back"), "back\r\n");
+}
+
+#[test]
+fn what_is_typed_ahead_is_not_lost() {
+    let (mut person, _folder) = person();
+    person.sees(PROMPT);
+    person.types("shell echo one\rshell echo two\r");
+    person.sees("one\r\ntierlift> shell echo two\r\ntwo\r\n");
+}
+
+#[test]
+fn hanging_up_ends_the_prompt_and_its_verb() {
+    let (mut person, _folder) = person();
+    person.sees(PROMPT);
+    person.types("shell sh -c 'echo $$.; exec sleep 1000'\r");
+    person.sees("sleep 1000'\r\n");
+    let verb = person.sees(".\r\n");
+    person.terminal = None;
+    assert!(!person.console.wait().unwrap().success());
+    let verb = Path::new("/proc").join(verb);
+    let start = Instant::now();
+    while verb.exists() {
+        assert!(start.elapsed() < LIMIT, "the verb still runs");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn switching_off_is_asked_for_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let fake = folder.path().join("poweroff");
+    std::fs::write(&fake, "#!/bin/sh\necho switched off\n").unwrap();
+    std::fs::set_permissions(&fake, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Only this folder and the one with `sh` and `setsid`: the machine's own poweroff must not be found first.
+    let mut person = Person::at_a_terminal(folder.path(), &format!("{}:{}", folder.path().display(), path()));
+    person.sees(PROMPT);
+    for answer in ["no", "", "y"] {
+        person.types(&format!("poweroff\r{answer}\r"));
+        person.sees("Type yes: ");
+        person.sees("Not done.\r\n");
+        person.sees(PROMPT);
+    }
+    person.types("poweroff\ryes\r");
+    person.sees("switched off\r\n");
+}
+
+#[test]
+fn without_a_terminal_it_says_so() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_tierlift")).arg("console").stdin(std::process::Stdio::null()).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(8));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("needs a terminal"));
+}
