@@ -199,6 +199,10 @@ impl Pool {
             RingState::NoCopies => Some(
                 "the pool keeps copies of its superblock, but no valid one was found at the end of the metadata".into(),
             ),
+            RingState::Behind { commits: Some(1) } => Some(format!(
+                "block 0 (transaction {transaction}, time {time}) is one commit older than the newest copy ({newest}): normal \
+                 after a power cut, and both states are whole; what was written in that last commit is only in the copy"
+            )),
             RingState::Behind { commits } => Some(format!(
                 "STALE SUPERBLOCK: block 0 (transaction {transaction}, time {time}) is {} older than the newest copy \
                  ({newest}). Devices may be missing or hold wrong data; the copy is to be preferred",

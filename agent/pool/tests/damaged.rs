@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, LazyLock};
-use tierlift_ondisk::thin::{BlockKind, BlockSize, MappingValue, TierValue, identify, seal};
-use tierlift_ondisk::units::{Bytes, DeviceId};
+use tierlift_ondisk::thin::{BlockKind, BlockSize, MappingValue, Superblock, TierValue, identify, seal};
+use tierlift_ondisk::units::{Bytes, DeviceId, MetaBlock};
 use tierlift_ondisk::view::ReadAt;
 use tierlift_pool::dump::{Format, dump};
 use tierlift_pool::{KeyRange, Mode, Pool, PoolError, ReaderError, RingState, Source, Step, ThinReader};
@@ -168,6 +168,20 @@ fn a_stale_superblock_is_noticed() {
     exercise(&pool);
 }
 
+/// A power cut between copy and block 0: the older state is whole and may be read.
+#[test]
+fn one_commit_behind_is_told_and_not_called_stale() {
+    let mut bytes = common::metadata("F7-tier-crash-1");
+    let pool = Pool::open(Arc::new(bytes.clone())).unwrap();
+    let (_, earlier) = pool.ring().copies.iter().rev().nth(1).unwrap().clone();
+    let block0 = Superblock { number: MetaBlock(0), backup_id: 0, ..earlier };
+    bytes[..8192].copy_from_slice(&block0.encode(BlockSize::K8));
+    let pool = Pool::open(Arc::new(bytes)).unwrap();
+    assert_eq!(pool.ring_state(), RingState::Behind { commits: Some(1) });
+    assert!(!pool.ring_state().is_stale());
+    assert!(pool.warnings()[0].contains("normal after a power cut"), "{:?}", pool.warnings());
+}
+
 #[test]
 fn a_file_cut_short_gives_what_is_there() {
     let whole = &F2.0;
@@ -228,7 +242,6 @@ fn a_damaged_superblock_is_told_from_what_is_no_pool() {
 #[test]
 fn a_tree_in_a_circle_ends() {
     use tierlift_ondisk::thin::{NodeKind, encode_node};
-    use tierlift_ondisk::units::MetaBlock;
     let mut bytes = F2.0.clone();
     let pool = Pool::open(Arc::new(bytes.clone())).unwrap();
     let root = pool.devices().devices[&DeviceId(1)].root.unwrap();

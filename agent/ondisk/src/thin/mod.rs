@@ -1,5 +1,5 @@
 //! Metadata of thin pools: QNAP's tier pools (superblock versions 1 to 4, blocks of 4096 or 8192 bytes) and those of stock
-//! Linux (versions 1 and 2, 4096 bytes). See docs/on-disk-format, part "Thin pools".
+//! Linux (versions 1 and 2, 4096 bytes). See docs/on-disk-format.
 //!
 //! All integers are little-endian and all structures packed. Every block in use begins alike: a checksum whose constant tells
 //! the type of the block, and at byte 8 the block's own number, so that a block found in a wrong place can be told.

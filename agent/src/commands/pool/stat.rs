@@ -118,6 +118,7 @@ fn ring(stat: &Stat, out: &mut String) -> std::fmt::Result {
         RingState::Off => return writeln!(out, "  copies         none kept"),
         RingState::NoCopies => "none found",
         RingState::Agrees => "agrees with block 0",
+        RingState::Behind { commits: Some(1) } => "one commit newer than block 0",
         RingState::Behind { .. } => "NEWER than block 0",
         RingState::Differs => "differs from block 0",
     };
