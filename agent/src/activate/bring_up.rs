@@ -86,7 +86,10 @@ pub fn bring_up(
     let choice = Choice { scratch, existing: existing_members(dm)?, ..choice(request)? };
     let plan = session.plan(group, wish, &choice)?;
     let executed = execute(dm, &plan)?;
-    note(session, group, wish, &plan)?;
+    // What was active already is in the case already, with the overlays that were made then.
+    if !executed.made.is_empty() {
+        note(session, group, wish, &plan)?;
+    }
     Ok(Active { path: path_of(&plan.device), plan, executed })
 }
 

@@ -94,10 +94,8 @@ pub struct Copied {
     pub counts: Counts,
     /// The first of the files that were lost or damaged, each with why.
     pub losses: Vec<String>,
-    /// Where the manifest lies.
-    pub manifest: PathBuf,
-    /// It came to its end.
-    pub finished: bool,
+    /// Where the manifest lies, for people.
+    pub manifest: String,
 }
 
 /// Counts of a copy.

@@ -32,20 +32,28 @@ pub(super) struct Args {
 }
 
 /// Where the files come from.
-struct Source {
-    name: String,
-    root: PathBuf,
-    /// Disks that must not be the target.
-    disks: Vec<PathBuf>,
+enum Source<'a> {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// A volume, and a folder in it.
+    Volume(&'a str, Option<&'a str>),
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    let source = source(&args)?;
-    let target = target::open(&args.target, &source.disks)?;
-    let job = Job { name: source.name, source: source.root, target: target.folder.clone(), force: args.force };
-    let result = check(&job).and_then(|()| copy(&job, &mut |line| eprintln!("copy: {line}")));
-    let result = result.map(|done| Copied { target: args.target.clone(), ..done });
+    let source = source(&args.source)?;
+    // A folder of a stranger's machine is copied without a look at its disks.
+    let mut session = match source {
+        Source::Folder(_) if !is_appliance() => None,
+        _ => Some(Session::look(&args.disks.disks)?),
+    };
+    // The target first: if it is the wrong disk, nothing at all is done.
+    let sources = session.as_ref().map(Session::sources).unwrap_or_default();
+    let target = target::open(&args.target, &sources)?;
+    let result = copy_to(&args, source, session.as_mut(), &target);
     let released = target.release();
+    if let Err(error) = result.as_ref().map(drop).and(released.as_ref().map(drop)) {
+        case::keep(|case| case.note(format!("copying {} to {} failed: {error:#}", args.source, args.target)))?;
+    }
     let done = result?;
     released?;
     case::keep(|case| {
@@ -56,28 +64,40 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     Ok(outcome(&done.counts))
 }
 
-fn source(args: &Args) -> anyhow::Result<Source> {
-    if Path::new(&args.source).is_dir() {
-        let root = Path::new(&args.source).canonicalize().with_context(|| format!("{} cannot be read", args.source))?;
-        let disks = if is_appliance() { Session::look(&args.disks.disks)?.sources() } else { Vec::new() };
-        return Ok(Source { name: root.display().to_string(), root, disks });
+fn copy_to(
+    args: &Args,
+    source: Source<'_>,
+    session: Option<&mut Session>,
+    target: &target::Target,
+) -> anyhow::Result<Copied> {
+    let (name, root) = match (source, session) {
+        (Source::Volume(volume, below), Some(session)) => {
+            let (mounted, done) = super::mount::mount(session, volume, None, &args.stack.clone().request())?;
+            done.notes.iter().for_each(|note| eprintln!("copy: note: {note}"));
+            let root = below.map_or(Ok(mounted.clone()), |below| inside(&mounted, below))?;
+            (args.source.clone(), root)
+        }
+        (Source::Folder(root), _) => (root.display().to_string(), root),
+        (Source::Volume(volume, _), None) => anyhow::bail!("{volume}: no disks were looked at"),
+    };
+    let job = Job { name, source: root, target: target.folder.clone(), force: args.force };
+    check(&job)?;
+    let done = copy(&job, &mut |line| eprintln!("copy: {line}"))?;
+    // The mount point is gone when the user reads this; the name on the target stays.
+    let manifest = target.name_on_target(&args.target, &done.manifest);
+    Ok(Copied { source: job.name, target: args.target.clone(), counts: done.counts, losses: done.losses, manifest })
+}
+
+fn source(text: &str) -> anyhow::Result<Source<'_>> {
+    if Path::new(text).is_dir() {
+        let root = Path::new(text).canonicalize().with_context(|| format!("{text} cannot be read"))?;
+        return Ok(Source::Folder(root));
     }
-    let (volume, below) = match args.source.split_once(':').filter(|(before, _)| !before.ends_with("/thin")) {
-        Some((volume, below)) => (volume, Some(below)),
-        // VG/thin:7:FOLDER has the folder behind the second colon.
-        None => match args.source.match_indices(':').nth(1) {
-            Some((at, _)) => (args.source.get(..at).unwrap_or_default(), args.source.get(at.saturating_add(1)..)),
-            None => (args.source.as_str(), None),
-        },
-    };
-    let mut session = Session::look(&args.disks.disks)?;
-    let (mounted, done) = super::mount::mount(&mut session, volume, None, &args.stack.clone().request())?;
-    done.notes.iter().for_each(|note| eprintln!("copy: note: {note}"));
-    let root = match below {
-        Some(below) => inside(&mounted, below)?,
-        None => mounted,
-    };
-    Ok(Source { name: args.source.clone(), root, disks: session.sources() })
+    // In VG/thin:7:FOLDER the first colon belongs to the name.
+    let end = text.find("/thin:").map_or(0, |at| at.saturating_add("/thin:".len()));
+    let colon = text.get(end..).and_then(|rest| rest.find(':')).map(|at| at.saturating_add(end));
+    let below = colon.and_then(|colon| text.get(colon.saturating_add(1)..));
+    Ok(Source::Volume(colon.and_then(|colon| text.get(..colon)).unwrap_or(text), below))
 }
 
 /// `root/below`, where no part of the way is a link: a link may lead out of the volume.
@@ -135,7 +155,7 @@ fn tell(done: &Copied, json: bool) {
     if counts.attributes_dropped > 0 {
         println!("{} owners, times or attributes could not be kept on the target", counts.attributes_dropped);
     }
-    println!("Every file with its SHA-256: {}", done.manifest.display());
+    println!("Every file with its SHA-256: {}", done.manifest);
 }
 
 #[cfg(test)]
@@ -151,6 +171,18 @@ mod tests {
         for way in ["a/out", "a/out/passwd", "../x", "nothing"] {
             assert!(inside(root.path(), way).is_err(), "{way}");
         }
+    }
+
+    #[test]
+    fn volumes_and_their_folders_are_told_apart() {
+        let parts = |text| match source(text).unwrap() {
+            Source::Volume(volume, below) => (volume, below),
+            Source::Folder(_) => panic!("no folder was meant"),
+        };
+        assert_eq!(parts("vg1/lv1"), ("vg1/lv1", None));
+        assert_eq!(parts("vg1/lv1:a/b:c"), ("vg1/lv1", Some("a/b:c")));
+        assert_eq!(parts("vg1/thin:7"), ("vg1/thin:7", None));
+        assert_eq!(parts("vg1/thin:7:a"), ("vg1/thin:7", Some("a")));
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub(super) fn mount(
     let done = mount_read_only(&active.path, &directory)?;
     let mounted =
         Mounted { target: active.plan.target, directory: directory.clone(), notes: done.notes.clone(), active: true };
-    case::keep(|case| case.mounted(mounted))?;
+    if !done.already {
+        case::keep(|case| case.mounted(mounted))?;
+    }
     Ok((directory, done))
 }

@@ -4,7 +4,7 @@ use super::attributes;
 use super::file::{self, Content, Nowhere, Sparse, hex};
 use super::manifest::{Entry, Manifest, State};
 use super::walk::{Met, Walk};
-use crate::case::{Copied, Counts};
+use crate::case::Counts;
 use crate::commands::{Failure, Outcome};
 use anyhow::Context;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
@@ -43,6 +43,17 @@ pub struct Job {
     pub force: bool,
 }
 
+/// What a copy that came to its end did.
+#[derive(Debug, Clone, Default)]
+pub struct Done {
+    /// Counts.
+    pub counts: Counts,
+    /// The first of the files that were lost or not copied, each with why.
+    pub losses: Vec<String>,
+    /// Where the manifest lies.
+    pub manifest: PathBuf,
+}
+
 /// Why the copying stops.
 enum Stop {
     /// The target cannot take more; nothing after this can succeed.
@@ -55,15 +66,12 @@ enum Stop {
 ///
 /// # Errors
 /// When the target is full, fails, or holds a copy of something else. What was copied before stays, with its manifest.
-pub fn run(job: &Job, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Copied> {
+pub fn run(job: &Job, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Done> {
     std::fs::create_dir_all(&job.target).with_context(|| format!("{} cannot be made", job.target.display()))?;
     let manifest = Manifest::begin(&job.target, &job.name, job.force)?;
-    let mut copy = Copy { job, manifest, links: HashMap::new(), done: Copied::default(), told: Instant::now(), tell };
-    copy.done.source = job.name.clone();
-    copy.done.target = job.target.display().to_string();
+    let mut copy = Copy { job, manifest, links: HashMap::new(), done: Done::default(), told: Instant::now(), tell };
     let result = copy.everything();
     copy.progress(true);
-    copy.done.finished = result.is_ok();
     let manifest = copy.manifest.finish(&copy.done.counts, result.is_ok());
     result?;
     copy.done.manifest = manifest.context("the files are copied, but the manifest could not be written")?;
@@ -84,7 +92,7 @@ struct Copy<'a> {
     manifest: Manifest,
     /// First name on the target of each file with several names, by its number.
     links: HashMap<(u64, u64), PathBuf>,
-    done: Copied,
+    done: Done,
     told: Instant,
     tell: &'a mut dyn FnMut(&str),
 }

@@ -40,6 +40,14 @@ pub fn open(text: &str, sources: &[PathBuf]) -> anyhow::Result<Target> {
 }
 
 impl Target {
+    /// How a path on the target is told to people: for a disk that is mounted only for the copy, by its name on the disk.
+    pub fn name_on_target(&self, target: &str, path: &Path) -> String {
+        match self.mounted.as_ref().and_then(|root| path.strip_prefix(root).ok()) {
+            Some(inside) => format!("{} on {}", inside.display(), split(target).0.display()),
+            None => path.display().to_string(),
+        }
+    }
+
     /// Writes everything out and unmounts the disk, if it was mounted for this.
     ///
     /// # Errors
