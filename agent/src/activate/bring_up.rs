@@ -25,6 +25,8 @@ pub struct Request {
     pub scratch: Option<PathBuf>,
     /// Take a scratch disk that is not blank.
     pub force_scratch: bool,
+    /// Be content with the volume as it is active now, however it was made.
+    pub reuse: bool,
 }
 
 /// A volume that is readable now.
@@ -85,7 +87,11 @@ pub fn bring_up(
     let scratch = request.scratch.as_deref().map(prepare).transpose()?;
     let choice = Choice { scratch, existing: existing_members(dm)?, ..choice(request)? };
     let plan = session.plan(group, wish, &choice)?;
-    let executed = execute(dm, &plan)?;
+    let executed = if request.reuse && dm.state(&plan.device)?.is_some_and(|state| state.is_ours()) {
+        Executed { already: vec![plan.device.clone()], ..Executed::default() }
+    } else {
+        execute(dm, &plan)?
+    };
     // What was active already is in the case already, with the overlays that were made then.
     if !executed.made.is_empty() {
         note(session, group, wish, &plan)?;

@@ -61,7 +61,13 @@ pub(super) struct StackArgs {
 }
 
 impl StackArgs {
-    pub(super) fn request(self) -> Request {
+    /// What `mount` and `copy` want: a volume that is active is taken as it is, unless the user insists on something.
+    pub(super) fn request_or_active(self) -> Request {
+        let plain = !self.bypass && !self.tier_map && self.enable_map.is_none() && self.missing_tier.is_empty();
+        Request { reuse: plain, ..self.request() }
+    }
+
+    fn request(self) -> Request {
         let mode = match (self.bypass, self.tier_map) {
             (true, _) => Some(ModeChoice::Bypass),
             (_, true) => Some(ModeChoice::TierMap),
@@ -73,6 +79,7 @@ impl StackArgs {
             missing_tiers: self.missing_tier,
             scratch: self.scratch,
             force_scratch: self.force_scratch,
+            reuse: false,
         }
     }
 }

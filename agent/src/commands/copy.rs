@@ -72,7 +72,7 @@ fn copy_to(
 ) -> anyhow::Result<Copied> {
     let (name, root) = match (source, session) {
         (Source::Volume(volume, below), Some(session)) => {
-            let (mounted, done) = super::mount::mount(session, volume, None, &args.stack.clone().request())?;
+            let (mounted, done) = super::mount::mount(session, volume, None, &args.stack.clone().request_or_active())?;
             done.notes.iter().for_each(|note| eprintln!("copy: note: {note}"));
             let root = below.map_or(Ok(mounted.clone()), |below| inside(&mounted, below))?;
             (args.source.clone(), root)

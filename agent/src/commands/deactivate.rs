@@ -43,7 +43,9 @@ fn everything(dm: &DeviceMapper) -> anyhow::Result<Vec<String>> {
 /// The devices that were made for a target, as the case remembers them.
 fn devices_of(target: &str) -> anyhow::Result<Vec<String>> {
     let activations = case::load()?.map(|case| case.activations).unwrap_or_default();
-    let activation = activations.into_iter().find(|activation| activation.target == target && activation.active);
+    // `lv1` is enough where `vg1/lv1` is meant, as for `activate`.
+    let meant = |active: &str| active == target || active.strip_suffix(target).is_some_and(|rest| rest.ends_with('/'));
+    let activation = activations.into_iter().find(|activation| activation.active && meant(&activation.target));
     let activation = activation.ok_or_else(|| Failure {
         outcome: Outcome::FAILED,
         message: format!("{target} is not active; `tierlift report` tells what is, and --all takes everything away"),
