@@ -104,6 +104,24 @@ fn files_of_each_snapshot() {
     machine.finish().unwrap();
 }
 
+/// Every program taken from a package starts, with all its libraries.
+#[test]
+fn programs_of_the_image() {
+    let list = include_str!("../../image/packages.list");
+    let programs: Vec<&str> = list
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(|line| line.split_whitespace().skip(1))
+        .collect();
+    assert!(programs.len() > 4, "{programs:?}");
+    let mut machine = Settings::new(&Image::from_environment().unwrap()).boot().unwrap();
+    for program in programs {
+        let output = machine.shell(&format!("/{program} -V 2>&1 || /{program} --version 2>&1 || /{program}")).unwrap();
+        assert_ne!(output.code, 127, "{program}: {}{}", output.stdout, output.stderr);
+    }
+    machine.finish().unwrap();
+}
+
 /// The prompt for people works on the serial line and shares no byte with the program's line.
 #[test]
 fn the_human_console() {

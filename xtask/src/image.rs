@@ -94,6 +94,9 @@ fn skeleton(root: &Path) -> anyhow::Result<()> {
         symlink(format!("usr/{link}"), root.join(link))?;
     }
     symlink("/run", root.join("var/run"))?;
+    // Programs name their loader here; the packages have it among the libraries.
+    let loader = "ld-linux-x86-64.so.2";
+    symlink(format!("../lib/x86_64-linux-gnu/{loader}"), root.join("usr/lib64").join(loader))?;
     Ok(())
 }
 
