@@ -41,13 +41,14 @@ fn tables_that_do_not_fit_the_pool() {
         .source(&old.tiers[0]) // vdi
         .boot()
         .unwrap();
+    let mut wrong = Vec::new();
     let mut pool = |meta: &str, length: u64, features: &str, reason: &str| {
         let count = features.split_whitespace().count();
         let table = format!("0 {length} thin-pool /dev/{meta} /dev/vdd 1024 0 {count} {features}");
-        refused(&mut machine, &table, reason);
+        wrong.extend(refused(&mut machine, &table, reason));
     };
     // Without the word, no QNAP pool is opened: neither with 8 KiB nor with 4 KiB metadata blocks.
-    pool("vda", LENGTH, "read_only", "checksum");
+    pool("vda", LENGTH, "read_only", "qnap_format");
     let length = LENGTH;
     pool("vda", length, "qnap_format", "read_only");
     pool("vda", length, &format!("{TIERS} enable_map:4"), "read_only");
