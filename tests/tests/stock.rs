@@ -3,6 +3,8 @@
 mod common;
 
 use common::sparse;
+use std::fs;
+use std::path::Path;
 use tierlift_tests::{Image, Settings, fingerprint};
 
 /// Makes a pool and works with it: creates, writes, snapshots, overwrites, deletes, discards. Each write is followed by its
@@ -41,8 +43,18 @@ dm remove two; dm remove one; dm remove pool
 
 struct Result {
     said: String,
-    metadata: String,
+    metadata: Vec<u8>,
     data: String,
+}
+
+/// The metadata without what is chance on any kernel: behind the 32 bytes of each space map root in the superblock, stock
+/// Linux writes 96 bytes of memory it never set (measured: they differ from run to run), and the checksum covers them.
+fn without_chance(path: &Path) -> Vec<u8> {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[0..4].fill(0);
+    bytes[96..192].fill(0);
+    bytes[224..320].fill(0);
+    bytes
 }
 
 fn work_on(image: &Image) -> Result {
@@ -53,7 +65,7 @@ fn work_on(image: &Image) -> Result {
     let said = machine.shell(WORK).unwrap().success().unwrap();
     machine.shell("sync").unwrap().success().unwrap();
     machine.finish().unwrap();
-    Result { said, metadata: fingerprint(&metadata).unwrap(), data: fingerprint(&data).unwrap() }
+    Result { said, metadata: without_chance(&metadata), data: fingerprint(&data).unwrap() }
 }
 
 #[test]
@@ -62,7 +74,8 @@ fn patched_and_unpatched_kernel_leave_the_same_bytes() {
     let stock = work_on(&Image::stock_from_environment().unwrap());
     assert!(patched.said.contains(" rw "), "{}", patched.said);
     assert_eq!(patched.said, stock.said);
-    assert_eq!(patched.metadata, stock.metadata);
+    assert!(patched.metadata.iter().any(|byte| *byte != 0));
+    assert!(patched.metadata == stock.metadata, "the metadata differs");
     assert_eq!(patched.data, stock.data);
 }
 
