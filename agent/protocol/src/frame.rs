@@ -255,6 +255,8 @@ mod tests {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "a5544c5a01820102030405000000030033a30f1168690a947986c0");
         assert_eq!(decode_all(&mut Decoder::default(), &bytes, 1), [frame]);
+        let documented = include_str!("../../../docs/protocol.md").replace(' ', "");
+        assert!(documented.contains(&format!("\n{hex}\n")), "docs/protocol.md shows this frame");
     }
 
     #[test]

@@ -56,12 +56,11 @@ impl Server {
     /// Does what is due by the clock. Call it after everything else and at [`Self::wake_at`].
     #[must_use]
     pub fn tick(&mut self, now: Instant) -> Option<Request> {
-        let link = self.link.as_mut()?;
-        let awaited = self.running == Some(link.session()) || !link.is_quiet();
-        if awaited && now.saturating_duration_since(self.heard) > SILENCE {
+        let awaits = self.awaits(self.link.as_ref()?);
+        if awaits && now.saturating_duration_since(self.heard) >= SILENCE {
             return self.end_session();
         }
-        link.advance(now, &mut self.line);
+        self.link.as_mut()?.advance(now, &mut self.line);
         None
     }
 
@@ -69,7 +68,15 @@ impl Server {
     #[must_use]
     pub fn wake_at(&self) -> Option<Instant> {
         let link = self.link.as_ref()?;
-        link.wake_at().or_else(|| self.running.and_then(|_| self.heard.checked_add(SILENCE)))
+        // Nothing is repeated while the line does not even take what was said.
+        let repeat_at = link.wake_at().filter(|_| self.line.is_empty());
+        let give_up_at = self.heard.checked_add(SILENCE).filter(|_| self.awaits(link));
+        repeat_at.or(give_up_at)
+    }
+
+    /// Whether the client has to show that it is still there: it waits for a command, or has something to acknowledge.
+    fn awaits(&self, link: &Link) -> bool {
+        self.running == Some(link.session()) || !link.is_quiet()
     }
 
     /// Bytes to be written to the line; remove what was written.

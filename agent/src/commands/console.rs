@@ -20,8 +20,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::serve::plain_verbs;
+    use super::super::{Cli, serve::plain_verbs};
     use crate::console::help::{OWN, VERBS};
+    use clap::Parser;
 
     #[test]
     fn help_tells_of_every_verb_and_of_no_other() {
@@ -31,5 +32,13 @@ mod tests {
         let mut known = plain_verbs();
         known.sort_unstable();
         assert_eq!(told, known);
+    }
+
+    #[test]
+    fn examples_are_valid_command_lines() {
+        for topic in &VERBS {
+            let parsed = Cli::try_parse_from(format!("tierlift {}", topic.example).split(' '));
+            assert!(parsed.is_ok(), "{}: {}", topic.example, parsed.unwrap_err());
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! `tierlift serve`: the protocol server on the program console.
 
 use super::{Failure, Outcome};
+use crate::console::child::this_program;
 use crate::console::port::{Port, open_server_tty};
-use crate::console::server::Session;
+use crate::console::server::{Runner, Session};
 use anyhow::Context;
 use clap::CommandFactory;
 use std::os::unix::net::UnixListener;
@@ -20,10 +21,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    let verbs = plain_verbs();
+    let runner = Runner { verbs: plain_verbs(), command: this_program };
     match args.port {
-        Port::Tty(path, baud) => serve_tty(&path, baud, &verbs),
-        Port::UnixListen(path) => serve_socket(&path, &verbs),
+        Port::Tty(path, baud) => serve_tty(&path, baud, &runner),
+        Port::UnixListen(path) => serve_socket(&path, &runner),
         Port::Unix(_) | Port::Tcp(_) => {
             let message = "serve takes a serial device or unix-listen:PATH; unix: and tcp: are for `tierlift remote`";
             Err(Failure::usage(message).into())
@@ -41,11 +42,11 @@ pub(super) fn plain_verbs() -> Vec<String> {
 
 /// Serves a serial device for ever. A device that exists but has no hardware behind it, or hangs up, is tried again quietly:
 /// init would only start the server again.
-fn serve_tty(path: &Path, baud: u32, verbs: &[String]) -> anyhow::Result<Outcome> {
+fn serve_tty(path: &Path, baud: u32, runner: &Runner) -> anyhow::Result<Outcome> {
     let mut told = false;
     loop {
         let end = match open_server_tty(path, baud) {
-            Ok(tty) => Session::new(tty, verbs).serve(),
+            Ok(tty) => Session::new(tty, runner).serve(),
             Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => Err(error),
             Err(error) => {
                 return Err(error).with_context(|| format!("{}: cannot be used as a serial line", path.display()));
@@ -60,13 +61,13 @@ fn serve_tty(path: &Path, baud: u32, verbs: &[String]) -> anyhow::Result<Outcome
 }
 
 /// Serves one connection after the other.
-fn serve_socket(path: &Path, verbs: &[String]) -> anyhow::Result<Outcome> {
+fn serve_socket(path: &Path, runner: &Runner) -> anyhow::Result<Outcome> {
     let listener = UnixListener::bind(path)
         .with_context(|| format!("{}: cannot listen here; if a server left it behind, remove it", path.display()))?;
     loop {
         let (stream, _) = listener.accept().context("waiting for a client")?;
         stream.set_nonblocking(true)?;
-        if let Err(error) = Session::new(stream, verbs).serve() {
+        if let Err(error) = Session::new(stream, runner).serve() {
             log::info!("the connection failed: {error}");
         }
     }

@@ -2,6 +2,7 @@
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -13,11 +14,10 @@ use tierlift_protocol::{Exit, Stream};
 /// How long a command that is hung up on may take to end by itself, and then to die.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The command that runs this very program, whatever its file is called by now.
-#[must_use]
-pub fn this_program() -> Command {
+/// The command that runs this very program with these words, whatever its file is called by now.
+pub fn this_program<S: AsRef<OsStr>>(words: &[S]) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("tierlift");
+    command.arg0("tierlift").args(words);
     command
 }
 
@@ -31,13 +31,12 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts this program with these words. It has no standard input.
+    /// Starts a command without standard input.
     ///
     /// # Errors
     /// The process cannot be created.
-    pub fn start(argv: &[String]) -> io::Result<Self> {
-        let mut command = this_program();
-        command.args(argv).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    pub fn start(mut command: Command) -> io::Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut process = command.spawn()?;
         let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
         Ok(Self { process, stdout, stderr, cancelled: false })

@@ -102,7 +102,7 @@ impl Prompt<'_> {
             }
             ("shell", []) => {
                 say("A root shell, for experts: it can write to every disk. \"exit\" brings you back.\n")?;
-                self.run_verb(words).map(drop)
+                self.run_verb(vec![b"shell".to_vec(), b"/bin/sh".to_vec()]).map(drop)
             }
             ("shell", _) => self.run_verb(words).map(drop),
             (verb, _) if self.verbs.iter().any(|known| known == verb) => self.run_and_explain(words),
@@ -132,9 +132,10 @@ impl Prompt<'_> {
     }
 
     fn run_verb(&mut self, words: Vec<Vec<u8>>) -> io::Result<Option<ExitStatus>> {
-        let mut command = this_program();
+        let words: Vec<_> = words.into_iter().map(OsString::from_vec).collect();
+        let mut command = this_program(&words);
         // Colour codes are noise on many serial terminals.
-        command.args(words.into_iter().map(OsString::from_vec)).env("NO_COLOR", "1");
+        command.env("NO_COLOR", "1");
         self.run_program(command)
     }
 

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tierlift_protocol::Stream;
 use tierlift_protocol::message::RefusalKind;
@@ -16,10 +17,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The same once the outputs are closed: the process is about to end.
 const LOOK_SOON: Duration = Duration::from_millis(5);
 
+/// What may be run, and how.
+#[derive(Debug, Clone)]
+pub struct Runner {
+    /// First words that are permitted.
+    pub verbs: Vec<String>,
+    /// The command for some words: this program with them, or a stand-in in tests.
+    pub command: fn(&[String]) -> Command,
+}
+
 /// A line being served.
 pub struct Session<'a, L> {
     line: L,
-    verbs: &'a [String],
+    runner: &'a Runner,
     server: Server,
     child: Option<Child>,
 }
@@ -35,9 +45,9 @@ struct Ready {
 }
 
 impl<'a, L: Read + Write + AsFd> Session<'a, L> {
-    /// Serves a line that does not block; `verbs` are those that may be run.
-    pub fn new(line: L, verbs: &'a [String]) -> Self {
-        Self { line, verbs, server: Server::new(Instant::now()), child: None }
+    /// Serves a line that does not block.
+    pub fn new(line: L, runner: &'a Runner) -> Self {
+        Self { line, runner, server: Server::new(Instant::now()), child: None }
     }
 
     /// Serves until the line is closed. A command that still runs then is stopped.
@@ -171,10 +181,10 @@ impl<'a, L: Read + Write + AsFd> Session<'a, L> {
     }
 
     fn start(&mut self, argv: &[String]) {
-        if let Err(message) = permit(argv, self.verbs) {
+        if let Err(message) = permit(argv, &self.runner.verbs) {
             return self.server.refuse(RefusalKind::NotAllowed, message);
         }
-        match Child::start(argv) {
+        match Child::start((self.runner.command)(argv)) {
             Ok(child) => self.child = Some(child),
             Err(error) => self.server.refuse(RefusalKind::CannotStart, format!("cannot start the agent: {error}")),
         }
