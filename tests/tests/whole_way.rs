@@ -108,11 +108,8 @@ fn files_of_each_snapshot() {
 #[test]
 fn programs_of_the_image() {
     let list = include_str!("../../image/packages.list");
-    let programs: Vec<&str> = list
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .flat_map(|line| line.split_whitespace().skip(1))
-        .collect();
+    let programs: Vec<&str> =
+        list.lines().filter(|line| !line.starts_with('#')).flat_map(|line| line.split_whitespace().skip(1)).collect();
     assert!(programs.len() > 4, "{programs:?}");
     let mut machine = Settings::new(&Image::from_environment().unwrap()).boot().unwrap();
     for program in programs {

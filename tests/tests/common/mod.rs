@@ -1,6 +1,7 @@
 //! What several scenarios need: genuine pools as loose parts, and ways to change their metadata.
 #![allow(dead_code, reason = "each scenario file uses a part")]
 
+use sha2::{Digest, Sha256};
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,11 @@ pub fn edit_superblock(tmeta: &Path, block_size: usize, edit: impl FnOnce(&mut [
 pub fn zero_start(path: &Path, length: usize) {
     let file = OpenOptions::new().write(true).open(path).unwrap();
     file.write_all_at(&vec![0; length], 0).unwrap();
+}
+
+/// SHA-256 in hexadecimal, as sha256sum prints it.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A new sparse file.
