@@ -21,6 +21,8 @@ pub struct Plan {
     pub evidence: Vec<String>,
     /// What the user should know: missing parts, contradictions.
     pub warnings: Vec<String>,
+    /// Some of the data cannot be read because a disk or a tier is missing; `warnings` says which.
+    pub incomplete: bool,
 }
 
 /// One device of a plan.

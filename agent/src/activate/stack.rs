@@ -106,8 +106,15 @@ impl<'a> Builder<'a> {
             Wish::Thin(Some(pool), id) => format!("{}/{pool}/thin:{id}", group.name),
             Wish::Thin(None, id) => format!("{}/thin:{id}", group.name),
         };
-        let plan =
-            Plan { target, device: String::new(), devices, mode: None, evidence: Vec::new(), warnings: Vec::new() };
+        let plan = Plan {
+            target,
+            device: String::new(),
+            devices,
+            mode: None,
+            evidence: Vec::new(),
+            warnings: Vec::new(),
+            incomplete: false,
+        };
         Ok(Self { inventory, index, group, choice, members, plan })
     }
 
@@ -155,14 +162,18 @@ impl<'a> Builder<'a> {
         Ok(name)
     }
 
+    /// Notes that a part of the data cannot be read.
+    fn lost(&mut self, warning: String) {
+        self.plan.incomplete = true;
+        self.plan.warnings.push(warning);
+    }
+
     /// The word for one tier device: its path, or a dash when the tier is missing or empty.
     fn tier(&mut self, number: usize, volume: Option<&str>) -> Result<String, PlanError> {
         let given_up = self.choice.missing_tiers.iter().any(|tier| *tier as usize == number);
         let volume = volume.filter(|_| !given_up).and_then(|name| find(self.group, name).ok());
         let Some(volume) = volume.filter(|volume| !is_lost(volume)) else {
-            self.plan
-                .warnings
-                .push(format!("tier {number} is missing: data on it cannot be read (I/O errors, never zeros)"));
+            self.lost(format!("tier {number} is missing: data on it cannot be read (I/O errors, never zeros)"));
             return Ok(pool_table::MISSING.to_owned());
         };
         let device = self.linear(volume, &format!("data of tier {number}"))?;
@@ -250,7 +261,7 @@ impl<'a> Builder<'a> {
         let lost: u64 =
             table.iter().filter(|line| line.target == "error").map(|line| line.length).fold(0, u64::saturating_add);
         if lost > 0 {
-            self.plan.warnings.push(format!(
+            self.lost(format!(
                 "{}: {lost} sectors lie on disks that are missing and give I/O errors, never zeros",
                 volume.name
             ));

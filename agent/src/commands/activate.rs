@@ -209,7 +209,9 @@ fn make(session: &mut Session, targets: &[(usize, Wish)], request: &Request, jso
         overlays.iter().for_each(|overlay| println!("{overlay}"));
         failed.iter().for_each(|error| println!("FAILED: {error}"));
     }
-    Ok(if failed.is_empty() { Outcome::CLEAN } else { Outcome::FAILED })
+    let failure = if failed.is_empty() { Outcome::CLEAN } else { Outcome::FAILED };
+    let incomplete = active.iter().any(|volume| volume.plan.incomplete);
+    Ok(failure.and(if incomplete { Outcome::DAMAGE } else { Outcome::CLEAN }))
 }
 
 fn active_text(volume: &Active) -> String {
