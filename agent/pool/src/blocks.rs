@@ -1,6 +1,7 @@
 //! The metadata device in blocks: each block is held against its checksum, its kind and its own number before it is used.
 
 use crate::fault::Fault;
+use std::collections::HashMap;
 use std::sync::Arc;
 use tierlift_ondisk::thin::{BlockKind, BlockSize, identify, own_number};
 use tierlift_ondisk::units::{Bytes, MetaBlock};
@@ -12,6 +13,10 @@ pub type View = Arc<dyn ReadAt + Send + Sync>;
 /// The largest metadata the format can describe, in blocks.
 const MOST_BLOCKS: u64 = 511 * (32_768 - 64);
 
+/// Whole blocks that stand in for what the device holds: damage undone, nodes put together again. They may have numbers
+/// beyond the device. They are held against checksum, kind and number like any other block.
+pub type Patches = HashMap<MetaBlock, Vec<u8>>;
+
 /// A metadata device with its block size.
 #[derive(Clone)]
 pub struct Blocks {
@@ -19,6 +24,7 @@ pub struct Blocks {
     size: BlockSize,
     /// Blocks that pointers may name.
     count: u64,
+    patches: Arc<Patches>,
 }
 
 impl std::fmt::Debug for Blocks {
@@ -31,7 +37,18 @@ impl Blocks {
     /// The device as long as it is.
     pub fn new(view: View, size: BlockSize) -> Self {
         let count = size.blocks_in(view.size().0);
-        Self { view, size, count }
+        Self { view, size, count, patches: Arc::default() }
+    }
+
+    /// The same with blocks replaced.
+    #[must_use]
+    pub fn with_patches(self, patches: Patches) -> Self {
+        Self { patches: Arc::new(patches), ..self }
+    }
+
+    /// The device itself, without the patches.
+    pub fn view(&self) -> &View {
+        &self.view
     }
 
     /// The same with the length that the metadata's own space map records; a file cut short is shorter.
@@ -63,6 +80,10 @@ impl Blocks {
     pub fn read_raw(&self, block: MetaBlock, buffer: &mut Vec<u8>) -> Result<(), Fault> {
         let size = self.size.bytes();
         buffer.resize(size, 0);
+        if let Some(patch) = self.patches.get(&block).filter(|patch| patch.len() == size) {
+            buffer.copy_from_slice(patch);
+            return Ok(());
+        }
         if block.0 >= self.present() {
             return Err(Fault::CutShort(self.present()));
         }
@@ -75,7 +96,7 @@ impl Blocks {
     /// # Errors
     /// What is wrong with it: its place, its checksum, its kind, or its own number.
     pub fn read(&self, block: MetaBlock, kind: BlockKind, buffer: &mut Vec<u8>) -> Result<(), Fault> {
-        if block.0 == 0 || block.0 >= self.count {
+        if block.0 == 0 || block.0 >= self.count && !self.patches.contains_key(&block) {
             return Err(Fault::OutOfRange(self.count));
         }
         self.read_raw(block, buffer)?;

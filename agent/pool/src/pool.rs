@@ -73,8 +73,16 @@ impl Pool {
     /// # Errors
     /// When its version, features or values cannot be handled.
     pub fn with_superblock(metadata: View, size: BlockSize, superblock: Superblock) -> Result<Self, PoolError> {
+        Self::with_blocks(Blocks::new(metadata, size), superblock)
+    }
+
+    /// The same on blocks of which some may be patched.
+    ///
+    /// # Errors
+    /// As [`Pool::with_superblock`].
+    pub fn with_blocks(blocks: Blocks, superblock: Superblock) -> Result<Self, PoolError> {
         probe::accept(&superblock)?;
-        let blocks = Blocks::new(metadata, size).with_recorded_count(superblock.metadata_map.nr_blocks);
+        let blocks = blocks.with_recorded_count(superblock.metadata_map.nr_blocks);
         let family = family(&blocks, &superblock);
         let keeps_copies = superblock.has(flags::SUPERBLOCK_BACKUP);
         let ring = if keeps_copies { Ring::find(&blocks) } else { Ring::default() };
