@@ -13,9 +13,25 @@ pub type View = Arc<dyn ReadAt + Send + Sync>;
 /// The largest metadata the format can describe, in blocks.
 const MOST_BLOCKS: u64 = 511 * (32_768 - 64);
 
-/// Whole blocks that stand in for what the device holds: damage undone, nodes put together again. They may have numbers
-/// beyond the device. They are held against checksum, kind and number like any other block.
-pub type Patches = HashMap<MetaBlock, Vec<u8>>;
+/// What stands in for a block of the device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Patch {
+    /// A block put together in memory.
+    Whole(Vec<u8>),
+    /// The block as found at another place.
+    Elsewhere(MetaBlock),
+    /// The block with one bit turned back.
+    Flip {
+        /// Byte inside the block.
+        byte: usize,
+        /// The bit.
+        mask: u8,
+    },
+}
+
+/// Blocks that stand in for what the device holds: damage undone, nodes put together again. They may have numbers beyond
+/// the device. They are held against checksum, kind and number like any other block.
+pub type Patches = HashMap<MetaBlock, Patch>;
 
 /// A metadata device with its block size.
 #[derive(Clone)]
@@ -78,12 +94,27 @@ impl Blocks {
     /// # Errors
     /// When it lies outside, beyond the end of the file, or cannot be read.
     pub fn read_raw(&self, block: MetaBlock, buffer: &mut Vec<u8>) -> Result<(), Fault> {
+        match self.patches.get(&block) {
+            None => self.read_device(block, buffer),
+            Some(Patch::Elsewhere(place)) => self.read_device(*place, buffer),
+            Some(Patch::Whole(bytes)) => {
+                buffer.clone_from(bytes);
+                buffer.resize(self.size.bytes(), 0);
+                Ok(())
+            }
+            Some(Patch::Flip { byte, mask }) => {
+                self.read_device(block, buffer)?;
+                if let Some(byte) = buffer.get_mut(*byte) {
+                    *byte ^= mask;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn read_device(&self, block: MetaBlock, buffer: &mut Vec<u8>) -> Result<(), Fault> {
         let size = self.size.bytes();
         buffer.resize(size, 0);
-        if let Some(patch) = self.patches.get(&block).filter(|patch| patch.len() == size) {
-            buffer.copy_from_slice(patch);
-            return Ok(());
-        }
         if block.0 >= self.present() {
             return Err(Fault::CutShort(self.present()));
         }

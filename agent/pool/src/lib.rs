@@ -19,7 +19,7 @@ mod stat;
 mod tally;
 mod walk;
 
-pub use blocks::{Blocks, Patches, View};
+pub use blocks::{Blocks, Patch, Patches, View};
 pub use error::PoolError;
 pub use fault::{Fault, KeyRange, Lost, Walk};
 pub use looks_like::looks_like;

@@ -19,6 +19,10 @@ pub struct ValueSize {
 }
 
 impl ValueSize {
+    /// Leaves of a tree of reference counts.
+    pub const COUNTS: Self = Self { allowed: &[4], seen: None };
+    /// Leaves of a tree of index entries.
+    pub const INDEX: Self = Self { allowed: &[16], seen: None };
     /// Leaves with values of exactly 8 bytes.
     pub const EIGHT: Self = Self { allowed: &[8], seen: None };
     /// Leaves of the details tree.
