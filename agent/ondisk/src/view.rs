@@ -16,6 +16,13 @@ pub trait ReadAt {
     /// # Errors
     /// When any byte of the range lies beyond the end (`UnexpectedEof`) or cannot be read.
     fn read_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// The first byte from `offset` on that is not known to be part of a hole, which reads as zeros; `None` when nothing but
+    /// a hole follows. Quick, so that a sparse file can be searched in the time its data take. A place that cannot be read is
+    /// no hole.
+    fn next_data(&self, offset: Bytes) -> Option<Bytes> {
+        (offset < self.size()).then_some(offset)
+    }
 }
 
 impl ReadAt for [u8] {
@@ -49,6 +56,10 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
     fn read_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
         (**self).read_at(offset, buffer)
     }
+
+    fn next_data(&self, offset: Bytes) -> Option<Bytes> {
+        (**self).next_data(offset)
+    }
 }
 
 impl<T: ReadAt + ?Sized> ReadAt for std::sync::Arc<T> {
@@ -59,6 +70,10 @@ impl<T: ReadAt + ?Sized> ReadAt for std::sync::Arc<T> {
     fn read_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
         (**self).read_at(offset, buffer)
     }
+
+    fn next_data(&self, offset: Bytes) -> Option<Bytes> {
+        (**self).next_data(offset)
+    }
 }
 
 impl<T: ReadAt + ?Sized> ReadAt for Box<T> {
@@ -68,5 +83,9 @@ impl<T: ReadAt + ?Sized> ReadAt for Box<T> {
 
     fn read_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
         (**self).read_at(offset, buffer)
+    }
+
+    fn next_data(&self, offset: Bytes) -> Option<Bytes> {
+        (**self).next_data(offset)
     }
 }

@@ -5,6 +5,7 @@
 //! from the pool and its data devices without any help from a kernel: what is lost reads as an error, never as zeros.
 
 mod blocks;
+mod counts;
 pub mod dump;
 mod error;
 mod fault;
@@ -20,6 +21,7 @@ mod tally;
 mod walk;
 
 pub use blocks::{Blocks, Patch, Patches, View};
+pub use counts::Counts;
 pub use error::PoolError;
 pub use fault::{Fault, KeyRange, Lost, Walk};
 pub use looks_like::looks_like;

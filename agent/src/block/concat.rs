@@ -83,6 +83,28 @@ impl ReadAt for ConcatView {
         }
         Ok(())
     }
+
+    fn next_data(&self, mut offset: Bytes) -> Option<Bytes> {
+        loop {
+            let (start, end, piece) = self.find(offset)?;
+            match data_in(piece, Bytes(offset.0.saturating_sub(start.0))) {
+                Some(inside) if inside.0 < end.0.saturating_sub(start.0) => return start.checked_add(inside),
+                _ => offset = end,
+            }
+        }
+    }
+}
+
+fn data_in(piece: &Piece, inside: Bytes) -> Option<Bytes> {
+    match piece {
+        Piece::Zeros => None,
+        Piece::Missing(_) => Some(inside),
+        // Behind the end of a part that is too short there are errors, not holes.
+        Piece::Part(view, base) => match base.checked_add(inside) {
+            Some(place) if place < view.size() => view.next_data(place)?.checked_sub(*base),
+            _ => Some(inside),
+        },
+    }
 }
 
 fn read_piece(piece: &Piece, inside: Bytes, buffer: &mut [u8]) -> io::Result<()> {
@@ -132,6 +154,15 @@ mod tests {
             assert_eq!(sample().read_at(Bytes(offset), &mut byte).unwrap_err().to_string(), "pv1 is missing");
         }
         assert!(sample().read_at(Bytes(4), &mut [0; 2]).is_err());
+    }
+
+    #[test]
+    fn zeros_are_a_hole_and_what_is_missing_is_not() {
+        let told = [0, 3, 4, 5, 7, 11].map(|offset| sample().next_data(Bytes(offset)).map(|found| found.0));
+        assert_eq!(told, [Some(0), Some(5), Some(5), Some(5), Some(7), None]);
+        let mut short = ConcatView::new();
+        short.push(Bytes(9), Piece::Part(Arc::new(vec![1; 4]), Bytes(0))).unwrap();
+        assert_eq!(short.next_data(Bytes(5)), Some(Bytes(5)), "reads as an error, not as zeros");
     }
 
     #[test]

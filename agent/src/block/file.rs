@@ -74,6 +74,19 @@ impl ReadAt for FileView {
             io::Error::new(error.kind(), what)
         })
     }
+
+    fn next_data(&self, offset: Bytes) -> Option<Bytes> {
+        if offset >= self.size {
+            return None;
+        }
+        // Moves the file's own position, which nothing else uses.
+        match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset.0)) {
+            Ok(found) => Some(Bytes(found).max(offset)).filter(|found| *found < self.size),
+            Err(rustix::io::Errno::NXIO) => None,
+            // Not every file system can tell.
+            Err(_) => Some(offset),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -100,6 +113,18 @@ mod tests {
         assert!(refused(dir.path()).contains("is a directory"));
         assert!(refused(Path::new("/dev/null")).contains("neither a file nor a block device"));
         assert!(refused(&dir.path().join("gone")).contains("cannot be opened"));
+    }
+
+    #[test]
+    fn holes_of_a_sparse_file_are_skipped() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(64 << 20).unwrap();
+        file.as_file().write_all_at(b"data", 32 << 20).unwrap();
+        let view = FileView::open(file.path()).unwrap();
+        let found = view.next_data(Bytes(0)).unwrap();
+        assert!(found <= Bytes(32 << 20) && found > Bytes(0), "{found}: this file system makes no holes");
+        assert_eq!(view.next_data(Bytes(32 << 20)), Some(Bytes(32 << 20)));
+        assert_eq!((view.next_data(Bytes(48 << 20)), view.next_data(Bytes(u64::MAX))), (None, None));
     }
 
     #[test]

@@ -40,6 +40,11 @@ impl<V: ReadAt> ReadAt for SubView<V> {
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
+
+    fn next_data(&self, offset: Bytes) -> Option<Bytes> {
+        let found = self.inner.next_data(self.offset.checked_add(offset)?)?;
+        found.checked_sub(self.offset).filter(|found| *found < self.length)
+    }
 }
 
 #[cfg(test)]
@@ -54,6 +59,13 @@ mod tests {
         assert_eq!(&bytes, b"2345");
         assert!(part.read_at(Bytes(1), &mut bytes).is_err());
         assert!(part.read_at(Bytes(u64::MAX), &mut bytes).is_err());
+    }
+
+    #[test]
+    fn data_is_told_in_the_part_s_own_bytes() {
+        let part = SubView::new(vec![0; 10], Bytes(2), Bytes(4)).unwrap();
+        let told = [0, 3, 4, u64::MAX].map(|offset| part.next_data(Bytes(offset)));
+        assert_eq!(told, [Some(Bytes(0)), Some(Bytes(3)), None, None]);
     }
 
     #[test]
