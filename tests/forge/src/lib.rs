@@ -7,13 +7,16 @@
 // The forge writes disks of its own making and reads only its own fixtures: a wrong number stops a test, no recovery.
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
+mod dice;
 mod disk;
 mod fixture;
 mod group;
 mod identity;
 mod options;
 mod pool_table;
+pub mod simulator;
 
+pub use dice::Dice;
 pub use disk::{Forged, PlacedPiece, PlacedVolume, Volume, forge_disks};
 pub use fixture::{Fixture, Image, KnownFile, Truth, fixtures_dir};
 pub use options::{AbsentTier, ForgeOptions, Mirror, TierKeys};

@@ -1,0 +1,119 @@
+//! The counts of a space map in core: as they are now, and as the last commit left them.
+
+use anyhow::Context;
+
+/// Reference counts of one address space within one transaction.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts {
+    now: Vec<u32>,
+    committed: Vec<u32>,
+    changed: Vec<u64>,
+    since_commit: Vec<u64>,
+    /// No block below may be allocated.
+    cursor: usize,
+    used: u64,
+}
+
+impl Counts {
+    pub(super) fn new(blocks: u64) -> Self {
+        let free = vec![0; blocks as usize];
+        Self { now: free.clone(), committed: free, ..Self::default() }
+    }
+
+    pub(super) fn blocks(&self) -> u64 {
+        self.now.len() as u64
+    }
+
+    /// Blocks whose count is above 0.
+    pub(super) fn used(&self) -> u64 {
+        self.used
+    }
+
+    pub(super) fn get(&self, block: u64) -> u32 {
+        self.now[block as usize]
+    }
+
+    /// The counts of the blocks `first` and on, at most `length` of them.
+    pub(super) fn part(&self, first: usize, length: usize) -> &[u32] {
+        &self.now[first..self.now.len().min(first + length)]
+    }
+
+    /// Whether the last commit knows nothing of the block, so that it may be changed in place.
+    pub(super) fn is_new(&self, block: u64) -> bool {
+        self.committed[block as usize] == 0
+    }
+
+    /// Takes the lowest block that is free now and was free at the last commit.
+    pub(super) fn allocate(&mut self) -> anyhow::Result<u64> {
+        let free = |block: &usize| self.now[*block] == 0 && self.committed[*block] == 0;
+        let block = (self.cursor..self.now.len()).find(free).context("the simulated space is full")?;
+        self.cursor = block + 1;
+        self.hold(block as u64);
+        Ok(block as u64)
+    }
+
+    /// One reference more.
+    pub(super) fn hold(&mut self, block: u64) {
+        let count = &mut self.now[block as usize];
+        *count += 1;
+        self.used += u64::from(*count == 1);
+        self.note(block);
+    }
+
+    /// One reference less; gives what is left.
+    pub(super) fn release(&mut self, block: u64) -> u32 {
+        let count = &mut self.now[block as usize];
+        *count -= 1;
+        let left = *count;
+        if left == 0 {
+            self.used -= 1;
+            if self.is_new(block) {
+                self.cursor = self.cursor.min(block as usize);
+            }
+        }
+        self.note(block);
+        left
+    }
+
+    fn note(&mut self, block: u64) {
+        self.changed.push(block);
+        self.since_commit.push(block);
+    }
+
+    /// The blocks whose counts changed since this was last asked.
+    pub(super) fn take_changed(&mut self) -> Vec<u64> {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
+        changed.dedup();
+        changed
+    }
+
+    /// The counts of now are those of the last commit.
+    pub(super) fn seal(&mut self) {
+        for block in self.since_commit.drain(..) {
+            self.committed[block as usize] = self.now[block as usize];
+        }
+        self.changed.clear();
+        self.cursor = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_last_commit_holds_is_not_given_out() {
+        let mut counts = Counts::new(4);
+        assert_eq!((counts.allocate().unwrap(), counts.allocate().unwrap()), (0, 1));
+        assert_eq!(counts.release(0), 0);
+        assert_eq!(counts.allocate().unwrap(), 0, "never committed: free at once");
+        counts.seal();
+        counts.release(0);
+        assert_eq!(counts.allocate().unwrap(), 2, "still held by the last commit");
+        counts.seal();
+        assert_eq!(counts.allocate().unwrap(), 0);
+        assert_eq!((counts.allocate().unwrap(), counts.used()), (3, 4));
+        assert!(counts.allocate().is_err());
+    }
+}
