@@ -8,6 +8,7 @@ mod commit;
 mod counts;
 mod devices;
 mod node;
+mod population;
 mod shape;
 mod space_map;
 mod store;
@@ -15,6 +16,7 @@ mod tiers;
 mod tree;
 mod truth;
 
+pub use population::{Population, Size};
 pub use shape::Shape;
 pub use truth::Truth;
 
