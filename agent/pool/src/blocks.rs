@@ -3,6 +3,7 @@
 use crate::fault::Fault;
 use std::collections::HashMap;
 use std::sync::Arc;
+use tierlift_ondisk::thin::ring::SLOTS;
 use tierlift_ondisk::thin::{BlockKind, BlockSize, identify, own_number};
 use tierlift_ondisk::units::{Bytes, MetaBlock};
 use tierlift_ondisk::view::ReadAt;
@@ -12,6 +13,9 @@ pub type View = Arc<dyn ReadAt + Send + Sync>;
 
 /// The largest metadata the format can describe, in blocks.
 const MOST_BLOCKS: u64 = 511 * (32_768 - 64);
+
+/// Where a pointer leads whose block is not even known by number: salvage put its parent together again without it.
+pub const VOID: MetaBlock = MetaBlock(u64::MAX);
 
 /// What stands in for a block of the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +66,11 @@ impl Blocks {
         Self { patches: Arc::new(patches), ..self }
     }
 
+    /// What stands in for blocks of the device.
+    pub fn patches(&self) -> &Patches {
+        &self.patches
+    }
+
     /// The device itself, without the patches.
     pub fn view(&self) -> &View {
         &self.view
@@ -87,6 +96,11 @@ impl Blocks {
     /// Whole blocks the device or file really has.
     pub fn present(&self) -> u64 {
         self.size.blocks_in(self.view.size().0)
+    }
+
+    /// End of what a scan of the whole device needs to read: no format puts anything beyond it, however long the device is.
+    pub(crate) fn scan_end(&self) -> u64 {
+        self.present().min(MOST_BLOCKS.saturating_add(SLOTS))
     }
 
     /// Reads a block into `buffer` without judging it.
@@ -127,6 +141,9 @@ impl Blocks {
     /// # Errors
     /// What is wrong with it: its place, its checksum, its kind, or its own number.
     pub fn read(&self, block: MetaBlock, kind: BlockKind, buffer: &mut Vec<u8>) -> Result<(), Fault> {
+        if block == VOID {
+            return Err(Fault::Void);
+        }
         if block.0 == 0 || block.0 >= self.count && !self.patches.contains_key(&block) {
             return Err(Fault::OutOfRange(self.count));
         }

@@ -42,6 +42,9 @@ pub enum Fault {
     /// The pointer leads to block 0 or beyond the metadata.
     #[error("the pointer leads outside the metadata, which has {0} blocks")]
     OutOfRange(u64),
+    /// Not even the number of the block is known.
+    #[error("the node that pointed here is lost, and no node with these keys was found")]
+    Void,
     /// The file ends before the block.
     #[error("the metadata file ends before it, after {0} blocks")]
     CutShort(u64),

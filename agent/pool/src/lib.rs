@@ -16,11 +16,12 @@ mod probe;
 mod reader;
 mod ring;
 mod run;
+mod salvage;
 mod stat;
 mod tally;
 mod walk;
 
-pub use blocks::{Blocks, Patch, Patches, View};
+pub use blocks::{Blocks, Patch, Patches, VOID, View};
 pub use counts::Counts;
 pub use error::PoolError;
 pub use fault::{Fault, KeyRange, Lost, Walk};
@@ -30,6 +31,9 @@ pub use pool::{DeviceTable, Pool, Step, ThinDevice};
 pub use reader::{LossReason, ReaderError, Segment, Source, ThinReader};
 pub use ring::{CopyPlace, Ring, RingState};
 pub use run::{Lookup, Run, RunMap, Runs};
+pub use salvage::{
+    Adopted, Generation, Hints, Origin, Salvage, SalvageOptions, SalvageReport, SalvagedDevice, salvage,
+};
 pub use stat::{DeviceStat, FlagsStat, Stat, TierStat, Usage};
 pub use tally::{Counter, Tally};
 pub use walk::{Item, ValueSize, walk};

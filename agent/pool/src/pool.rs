@@ -89,6 +89,12 @@ impl Pool {
         Ok(Self { blocks, superblock, family, ring })
     }
 
+    /// The same as a pool of this family, whatever its records look like.
+    #[must_use]
+    pub fn with_family(self, family: Family) -> Self {
+        Self { family, ..self }
+    }
+
     /// The superblock the pool was opened at.
     pub fn superblock(&self) -> &Superblock {
         &self.superblock

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::{Content, assert_partial, content};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -12,60 +13,6 @@ use tierlift_ondisk::units::{Bytes, DeviceId, MetaBlock};
 use tierlift_ondisk::view::ReadAt;
 use tierlift_pool::dump::{Format, dump};
 use tierlift_pool::{KeyRange, Mode, Pool, PoolError, ReaderError, RingState, Source, Step, ThinReader};
-
-/// All a pool's trees say: mappings by device and chunk, the tier tree, and the holes of each.
-#[derive(Debug, Default, Clone, PartialEq)]
-struct Content {
-    mappings: BTreeMap<(u64, u64), MappingValue>,
-    tiers: BTreeMap<u64, TierValue>,
-    holes: BTreeMap<u64, Vec<KeyRange>>,
-    tier_holes: Vec<KeyRange>,
-    lost_roots: Vec<KeyRange>,
-}
-
-fn content(pool: &Pool) -> Content {
-    let mut content = Content::default();
-    let table = pool.devices();
-    content.lost_roots = table.lost_roots.iter().map(|lost| lost.keys).collect();
-    for (id, device) in &table.devices {
-        let Some(root) = device.root else { continue };
-        let done: Result<(), Infallible> = pool.mappings(root, |step| {
-            match step {
-                Step::Found(chunk, value) => drop(content.mappings.insert((id.0, chunk), value)),
-                Step::Lost(lost) => content.holes.entry(id.0).or_default().push(lost.keys),
-            }
-            Ok(())
-        });
-        let Ok(()) = done;
-    }
-    let done: Result<(), Infallible> = pool.tiers(|step| {
-        match step {
-            Step::Found(key, value) => drop(content.tiers.insert(key, value)),
-            Step::Lost(lost) => content.tier_holes.push(lost.keys),
-        }
-        Ok(())
-    });
-    let Ok(()) = done;
-    content
-}
-
-/// Everything found is true, and everything true is found or lies in a named hole.
-fn assert_partial(found: &Content, truth: &Content) {
-    for (key, value) in &found.mappings {
-        assert_eq!(truth.mappings.get(key), Some(value), "device {}, chunk {}: made up", key.0, key.1);
-    }
-    for (key, value) in &found.tiers {
-        assert_eq!(truth.tiers.get(key), Some(value), "tier tree, piece {key}: made up");
-    }
-    let inside = |holes: &[KeyRange], key: u64| holes.iter().any(|hole| hole.contains(key));
-    for (device, chunk) in truth.mappings.keys().filter(|key| !found.mappings.contains_key(key)) {
-        let in_device = found.holes.get(device).is_some_and(|holes| inside(holes, *chunk));
-        assert!(in_device || inside(&found.lost_roots, *device), "device {device}, chunk {chunk}: gone without a word");
-    }
-    for key in truth.tiers.keys().filter(|key| !found.tiers.contains_key(key)) {
-        assert!(inside(&found.tier_holes, *key), "tier tree, piece {key}: gone without a word");
-    }
-}
 
 /// Opens, asks and reads everything; the point is that it ends without a panic.
 fn exercise(pool: &Pool) {

@@ -1,0 +1,86 @@
+//! Which tree a node that nothing points at belongs to: told by its values, for the node itself does not say.
+
+use super::reach::{MOST_LEVELS, Tree};
+use super::scan::Scan;
+use crate::blocks::Blocks;
+use tierlift_ondisk::thin::{BlockKind, Family, MappingValue, Node, NodeKind, Superblock, TierValue};
+use tierlift_ondisk::units::MetaBlock;
+
+/// Ids that messages and tables of thin devices can name.
+const MOST_DEVICES: u64 = 1 << 24;
+
+/// What values are possible in the pool.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Classifier<'a> {
+    pub blocks: &'a Blocks,
+    pub scan: &'a Scan,
+    pub superblock: &'a Superblock,
+    pub family: Family,
+}
+
+impl Classifier<'_> {
+    /// The tree of a node; `None` when its values fit no tree, or more than one.
+    pub(crate) fn tree_of(&self, block: MetaBlock) -> Option<Tree> {
+        self.descend(block, 0)
+    }
+
+    fn descend(&self, block: MetaBlock, level: u8) -> Option<Tree> {
+        let found = self.scan.nodes.get(&block)?;
+        match (found.kind, found.value_size) {
+            (NodeKind::Leaf, 24 | 32 | 44) => return Some(Tree::Details),
+            (NodeKind::Leaf, 4 | 16) => return Some(Tree::SpaceMap),
+            (NodeKind::Leaf, 8) | (NodeKind::Internal, _) => {}
+            _ => return None,
+        }
+        let mut buffer = Vec::new();
+        self.blocks.read(block, BlockKind::Node, &mut buffer).ok()?;
+        let node = Node::decode(&buffer).ok()?;
+        if node.kind() == NodeKind::Leaf {
+            return self.by_values(&node);
+        }
+        let next_level = level.checked_add(1).filter(|level| *level < MOST_LEVELS)?;
+        let children: Vec<_> = node.entries_u64().map(|(_, child)| MetaBlock(child)).collect();
+        // A few siblings are enough; all of them together would read a hostile tree again and again.
+        children
+            .into_iter()
+            .filter(|child| self.scan.nodes.contains_key(child))
+            .take(2)
+            .find_map(|child| self.descend(child, next_level))
+    }
+
+    fn by_values(&self, node: &Node<'_>) -> Option<Tree> {
+        let fits = [
+            (Tree::Roots, node.entries_u64().all(|(key, value)| self.is_root(key, value))),
+            (Tree::Tier, node.entries_u64().all(|(key, value)| self.is_tier(key, value))),
+            (Tree::Mapping, node.entries_u64().all(|(_, value)| self.is_mapping(value))),
+        ];
+        let mut possible = fits.into_iter().filter(|(_, fits)| *fits).map(|(tree, _)| tree);
+        let first = possible.next()?;
+        possible.next().is_none().then_some(first).filter(|_| !node.is_empty())
+    }
+
+    /// Whether this can be a device and the root of its mapping tree.
+    fn is_root(&self, key: u64, value: u64) -> bool {
+        key < MOST_DEVICES
+            && value != 0
+            && value < self.blocks.count()
+            && self.scan.nodes.contains_key(&MetaBlock(value))
+    }
+
+    fn is_tier(&self, key: u64, value: u64) -> bool {
+        let value = TierValue::decode(value);
+        let superblock = self.superblock;
+        let tiers = superblock.tier_maps.iter().take(superblock.tier_num as usize);
+        let pool = superblock.data_map.nr_blocks.saturating_mul(superblock.chunk_size.0);
+        tiers.skip(usize::from(value.tier)).next().is_some_and(|map| value.block.0 < map.nr_blocks)
+            && key.saturating_mul(superblock.tier_block_size.0) < pool
+            && value.reserved <= 2
+    }
+
+    fn is_mapping(&self, value: u64) -> bool {
+        let MappingValue { chunk, time, .. } = MappingValue::decode(value, self.family);
+        // The clock of newer versions starts at 1, so that no mapping of theirs looks like a tier value.
+        let earliest = u32::from(self.superblock.version >= 3 && self.superblock.tier_num > 0);
+        chunk.0 < self.superblock.data_map.nr_blocks && (earliest..=self.superblock.time).contains(&time)
+    }
+}

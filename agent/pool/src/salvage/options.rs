@@ -1,0 +1,157 @@
+//! What a salvage can be told, and what it tells.
+
+use crate::ring::CopyPlace;
+use serde::Serialize;
+use std::fmt;
+use tierlift_ondisk::thin::{BlockSize, Family};
+use tierlift_ondisk::units::{DeviceId, MetaBlock, Sectors};
+
+/// Facts about the pool from elsewhere (the volume group's text), for when no superblock is left.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hints {
+    /// Chunk size.
+    pub chunk_size: Option<Sectors>,
+    /// Length of the pool in chunks.
+    pub chunks: Option<u64>,
+    /// Transaction id.
+    pub transaction: Option<u64>,
+}
+
+/// How a salvage is to be done.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SalvageOptions {
+    /// Metadata block size; probed when not given.
+    pub block_size: Option<BlockSize>,
+    /// Who wrote the pool; probed when not given.
+    pub family: Option<Family>,
+    /// Facts from elsewhere.
+    pub hints: Hints,
+    /// Use this generation instead of the one that would be chosen.
+    pub generation: Option<Generation>,
+}
+
+/// Where a generation's superblock comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "source", rename_all = "snake_case")]
+pub enum Generation {
+    /// Block 0.
+    Block0,
+    /// A copy in the ring, or one found elsewhere.
+    Copy {
+        /// Its block.
+        block: MetaBlock,
+    },
+    /// Put together from a space-map index and the trees it counts.
+    Index {
+        /// The index block.
+        block: MetaBlock,
+    },
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Block0 => f.write_str("block 0"),
+            Self::Copy { block } => write!(f, "the superblock copy in block {block}"),
+            Self::Index { block } => write!(f, "the trees counted by the space-map index in block {block}"),
+        }
+    }
+}
+
+impl std::str::FromStr for Generation {
+    type Err = String;
+
+    /// `block0`, `copy:BLOCK` or `index:BLOCK`, as `pool generations` prints them.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |digits: &str| digits.parse().map(MetaBlock).map_err(|_| format!("{digits:?} is no block number"));
+        match text.split_once(':') {
+            None if text == "block0" => Ok(Self::Block0),
+            Some(("copy", block)) => Ok(Self::Copy { block: number(block)? }),
+            Some(("index", block)) => Ok(Self::Index { block: number(block)? }),
+            _ => Err(format!("{text:?} is no generation: expected block0, copy:BLOCK or index:BLOCK")),
+        }
+    }
+}
+
+/// A lost node put together again.
+#[derive(Debug, Clone, Serialize)]
+pub struct Adopted {
+    /// The lost block.
+    pub block: MetaBlock,
+    /// Subtrees given back to it.
+    pub children: usize,
+    /// The devices' recorded counts prove that nothing is missing below it.
+    pub complete: bool,
+}
+
+/// How a lost device record or root was found again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// As committed.
+    Committed,
+    /// By an older generation, its size, or what it shares with its former tree.
+    History,
+    /// Made anew, with times that treat every chunk as shared.
+    Blank,
+    /// Not found.
+    Lost,
+}
+
+/// What came of one device.
+#[derive(Debug, Clone, Serialize)]
+pub struct SalvagedDevice {
+    /// Its id.
+    pub id: DeviceId,
+    /// Mappings by its committed record; `None` when that is lost.
+    pub recorded: Option<u64>,
+    /// Mappings found.
+    pub found: u64,
+    /// Where its record comes from.
+    pub record: Origin,
+    /// Where the root of its mapping tree comes from.
+    pub root: Origin,
+}
+
+/// What was done and what is missing.
+#[derive(Debug, Clone, Serialize)]
+pub struct SalvageReport {
+    /// The generation used.
+    pub generation: Generation,
+    /// Why this one.
+    pub reason: String,
+    /// The newest copy in the ring.
+    pub newest_copy: Option<CopyPlace>,
+    /// Nodes that this generation's own space map calls free or counts too low: above 0 blocks were reused, and only what
+    /// the trees state directly is used.
+    pub contradictions: u64,
+    /// Bits turned back.
+    pub flipped_bits: usize,
+    /// Blocks found at a wrong place.
+    pub displaced: usize,
+    /// Blocks that are neither zeros nor sound.
+    pub broken: u64,
+    /// Blocks that the device gives an error for.
+    pub unreadable: u64,
+    /// Lost nodes put together again.
+    pub adopted: Vec<Adopted>,
+    /// Committed nodes whose parent could not be told: what they hold is lost though it is still there.
+    pub undecided: usize,
+    /// By id.
+    pub devices: Vec<SalvagedDevice>,
+    /// Mappings that must be missing, by the devices' records.
+    pub lost_mappings: u64,
+    /// Noteworthy.
+    pub notes: Vec<String>,
+}
+
+impl SalvageReport {
+    /// Whether the trees were whole and current as they stood.
+    pub fn is_untouched(&self) -> bool {
+        self.generation == Generation::Block0
+            && self.flipped_bits == 0
+            && self.adopted.is_empty()
+            && self.contradictions == 0
+            && self.devices.iter().all(|device| (device.record, device.root) == (Origin::Committed, Origin::Committed))
+    }
+}

@@ -1,0 +1,318 @@
+//! The work of a salvage, step by step, on one chosen generation.
+
+use super::adopt::{Holder, adopt};
+use super::choose::Candidate;
+use super::classify::Classifier;
+use super::committed::Committed;
+use super::options::{Adopted, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
+use super::orphan::{Orphan, follow_unreached, orphans};
+use super::reach::{Reach, Tree};
+use super::roots;
+use super::scan::Scan;
+use super::synthesize::Synthesizer;
+use super::{Salvage, is_ordinary};
+use crate::blocks::{Blocks, Patches};
+use crate::error::PoolError;
+use crate::fault::KeyRange;
+use crate::pool::Pool;
+use crate::ring::Ring;
+use std::collections::{BTreeMap, BTreeSet};
+use tierlift_ondisk::thin::{BlockKind, DeviceDetails, Family, Node, NodeKind, Superblock};
+use tierlift_ondisk::units::{DeviceId, MetaBlock};
+
+/// Inner nodes looked at when searching which devices a lost node belongs to.
+const MOST_STEPS: usize = 10_000_000;
+
+struct Work<'a> {
+    scan: &'a mut Scan,
+    ring: &'a Ring,
+    superblock: Superblock,
+    family: Family,
+    blocks: Blocks,
+    synthesizer: Synthesizer,
+    holders: Vec<Holder>,
+    undecided: usize,
+    roots: BTreeMap<u64, Origin>,
+    records: BTreeMap<u64, Origin>,
+    notes: Vec<String>,
+}
+
+/// Salvages one generation.
+///
+/// # Errors
+/// When its superblock cannot be handled.
+pub(super) fn carry_out(
+    blocks: &Blocks,
+    scan: &mut Scan,
+    ring: &Ring,
+    candidate: Candidate,
+    contradictions: u64,
+    options: &SalvageOptions,
+) -> Result<Salvage, PoolError> {
+    let superblock = candidate.superblock;
+    let pool = Pool::with_blocks(blocks.clone(), superblock.clone())?;
+    let family = options.family.unwrap_or_else(|| pool.family());
+    let (flipped_bits, displaced) = (scan.flipped_bits(), scan.displaced.len());
+    let (broken, unreadable) = (scan.broken, scan.unreadable);
+    let mut work = Work {
+        scan,
+        ring,
+        blocks: pool.blocks().clone(),
+        synthesizer: Synthesizer::new(blocks.size(), scan_patches(blocks)),
+        superblock,
+        family,
+        holders: Vec::new(),
+        undecided: 0,
+        roots: BTreeMap::new(),
+        records: BTreeMap::new(),
+        notes: Vec::new(),
+    };
+    work.run(contradictions == 0);
+    let (adopted, devices) = work.settle();
+    let pool = Pool::with_blocks(work.patched(), work.superblock.clone())?.with_family(family);
+    let lost_mappings = devices.iter().map(|device| device.recorded.unwrap_or(0).saturating_sub(device.found)).sum();
+    let report = SalvageReport {
+        generation: candidate.generation,
+        reason: candidate.reason,
+        newest_copy: ring.newest_place(),
+        contradictions,
+        flipped_bits,
+        displaced,
+        broken,
+        unreadable,
+        adopted,
+        undecided: work.undecided,
+        devices,
+        lost_mappings,
+        notes: work.notes,
+    };
+    Ok(Salvage { pool, report })
+}
+
+fn scan_patches(blocks: &Blocks) -> Patches {
+    blocks.patches().clone()
+}
+
+impl Work<'_> {
+    fn patched(&self) -> Blocks {
+        self.blocks.clone().with_patches(self.synthesizer.patches.clone())
+    }
+
+    fn reach(&self) -> Reach {
+        Reach::from_superblock(&self.patched(), self.scan, &self.superblock)
+    }
+
+    fn run(&mut self, trusted: bool) {
+        let mut reach = self.reach();
+        let mut orphans_found = Vec::new();
+        if trusted {
+            let committed = Committed::load(&self.blocks, self.scan, &self.superblock.metadata_map, &reach);
+            let classifier =
+                Classifier { blocks: &self.blocks, scan: self.scan, superblock: &self.superblock, family: self.family };
+            follow_unreached(&classifier, &committed, &mut reach);
+            orphans_found = orphans(&self.blocks, self.scan, &committed, &reach);
+        }
+        let undecided = self.adopt_all(&orphans_found, &reach);
+        self.restore_roots(&undecided);
+        self.restore_details();
+    }
+
+    /// Puts lost inner nodes of every tree together again; hands back the orphans no inner node could have held.
+    fn adopt_all(&mut self, orphans: &[Orphan], reach: &Reach) -> Vec<Orphan> {
+        let held_unknown =
+            is_ordinary(self.superblock.held_root) && !self.scan.superblocks.contains_key(&self.superblock.held_root);
+        let roots_lost = reach.dangling.values().any(|lost| lost.tree == Tree::Roots);
+        let mut rest = Vec::new();
+        for tree in [Tree::Mapping, Tree::Tier, Tree::Details, Tree::Roots] {
+            let rivals = held_unknown && tree != Tree::Tier || roots_lost && tree == Tree::Mapping;
+            let adoption = adopt(tree, orphans, reach, self.scan, rivals);
+            for holder in &adoption.holders {
+                if !holder.children.is_empty() {
+                    self.synthesizer.inner(self.scan, holder.block, holder.window, &holder.children, true);
+                }
+            }
+            self.holders.extend(adoption.holders.into_iter().filter(|holder| !holder.children.is_empty()));
+            rest.extend(adoption.undecided);
+        }
+        self.undecided = rest.len();
+        rest
+    }
+
+    /// The one lost block of the upper level, with the device ids it spoke for.
+    fn lost_root_of(&self, tree: Tree, root: MetaBlock) -> Option<(MetaBlock, KeyRange)> {
+        let reach = self.reach();
+        let mut lost = reach.dangling.iter().filter(|(block, lost)| {
+            lost.tree == tree && (lost.height == Some(0) || **block == root) && !self.scan.is_sound(**block)
+        });
+        let (block, dangling) = lost.next()?;
+        (lost.next().is_none() && is_ordinary(*block)).then_some((*block, dangling.window))
+    }
+
+    fn restore_roots(&mut self, orphans: &[Orphan]) {
+        let Some((block, window)) = self.lost_root_of(Tree::Roots, self.superblock.mapping_root) else { return };
+        let blocks = self.patched();
+        let classifier =
+            Classifier { blocks: &blocks, scan: self.scan, superblock: &self.superblock, family: self.family };
+        let is_roots = |block: MetaBlock| {
+            self.scan.nodes.get(&block).is_some_and(|node| node.kind == NodeKind::Leaf)
+                && classifier.tree_of(block) == Some(Tree::Roots)
+        };
+        let older = roots::older_tables(&blocks, self.scan, self.ring, &is_roots);
+        let mut wanted: BTreeMap<u64, Option<DeviceDetails>> = BTreeMap::new();
+        let details = self.details(&blocks);
+        match &details {
+            Some(details) => wanted.extend(details.iter().map(|(id, record)| (*id, Some(*record)))),
+            None => wanted.extend(older.last().into_iter().flatten().map(|(id, _)| (*id, None))),
+        }
+        wanted.retain(|id, _| window.contains(*id));
+        let children = |block: MetaBlock| children_of(&blocks, block);
+        let assigned = roots::assign(orphans, &wanted, &older, &children);
+        let lost: Vec<_> = wanted.keys().copied().filter(|id| !assigned.contains_key(id)).collect();
+        self.undecided = self.undecided.saturating_sub(assigned.len());
+        let entries = assigned.iter().map(|(id, root)| (*id, root.0.to_le_bytes().to_vec())).collect();
+        self.roots.extend(assigned.keys().map(|id| (*id, Origin::History)));
+        self.synthesizer.leaves(self.scan, block, window, 8, entries, &lost);
+    }
+
+    /// The committed records, when all of them can be read.
+    fn details(&self, blocks: &Blocks) -> Option<BTreeMap<u64, DeviceDetails>> {
+        let pool = Pool::with_blocks(blocks.clone(), self.superblock.clone()).ok()?;
+        let walk = pool.details();
+        walk.lost.is_empty().then(|| walk.found.into_iter().collect())
+    }
+
+    fn restore_details(&mut self) {
+        let Some((block, window)) = self.lost_root_of(Tree::Details, self.superblock.details_root) else { return };
+        let blocks = self.patched();
+        let reach = self.reach();
+        let older = roots::older_records(&blocks, self.scan, self.ring);
+        let mut records = Vec::new();
+        for id in reach.device_roots.keys().filter(|id| window.contains(**id)) {
+            let (record, known) = roots::record(*id, &reach, &older, &self.superblock, self.family);
+            self.records.insert(*id, if known { Origin::History } else { Origin::Blank });
+            records.push((*id, record));
+        }
+        let Some(size) = records.first().map(|(_, record)| record.size()) else { return };
+        let same = records.into_iter().filter(|(_, record)| record.size() == size);
+        let entries = same.map(|(id, record)| (id, record.encode())).collect();
+        self.synthesizer.leaves(self.scan, block, window, size.bytes(), entries, &[]);
+    }
+
+    /// Holds what was put together against the devices' records: takes back what is too much, closes gaps where nothing is
+    /// missing.
+    fn settle(&mut self) -> (Vec<Adopted>, Vec<SalvagedDevice>) {
+        let before = self.reach();
+        let records = self.records();
+        let proven = |id: &u64| !self.records.contains_key(id);
+        let too_many: Vec<_> =
+            counts(&before, &records).filter(|(id, found, recorded)| proven(id) && found > recorded).collect();
+        let taken_back = self.holders_below(&before, too_many.iter().map(|(id, ..)| *id));
+        for block in &taken_back {
+            self.synthesizer.patches.remove(block);
+            self.scan.nodes.remove(block);
+        }
+        if !taken_back.is_empty() {
+            self.notes.push(format!(
+                "{} lost nodes were not put together again, because a device would have had more mappings than its record says",
+                taken_back.len()
+            ));
+        }
+        let after = self.reach();
+        let exact: Vec<_> =
+            counts(&after, &records).filter(|(id, found, recorded)| proven(id) && found == recorded).collect();
+        let complete = self.holders_below(&after, exact.iter().map(|(id, ..)| *id));
+        let complete: BTreeSet<_> = complete.into_iter().chain(self.complete_tiers(&after)).collect();
+        self.holders.retain(|holder| !taken_back.contains(&holder.block));
+        for holder in self.holders.iter().filter(|holder| complete.contains(&holder.block)) {
+            self.synthesizer.inner(self.scan, holder.block, holder.window, &holder.children, false);
+        }
+        let adopted = |holder: &Holder| Adopted {
+            block: holder.block,
+            children: holder.children.len(),
+            complete: complete.contains(&holder.block),
+        };
+        (self.holders.iter().map(adopted).collect(), self.devices(&records))
+    }
+
+    /// Nodes of the tier tree, when every allocated tier block is mapped.
+    fn complete_tiers(&self, reach: &Reach) -> Vec<MetaBlock> {
+        let maps = self.superblock.tier_maps.iter().take(self.superblock.tier_num as usize);
+        let allocated: u64 = maps.map(|map| map.nr_allocated).fold(0, u64::saturating_add);
+        let found = reach.facts.get(&self.superblock.tier_root).map_or(0, |fact| fact.entries);
+        let tier = |holder: &&Holder| holder.tree == Tree::Tier && found == allocated;
+        self.holders.iter().filter(tier).map(|holder| holder.block).collect()
+    }
+
+    fn records(&self) -> BTreeMap<u64, DeviceDetails> {
+        let pool = Pool::with_blocks(self.patched(), self.superblock.clone());
+        pool.map(|pool| pool.details().found.into_iter().collect()).unwrap_or_default()
+    }
+
+    /// The nodes put together again that belong to these devices.
+    fn holders_below(&self, reach: &Reach, devices: impl Iterator<Item = u64>) -> BTreeSet<MetaBlock> {
+        let ours: BTreeSet<_> = self.holders.iter().map(|holder| holder.block).collect();
+        let blocks = self.patched();
+        let mut found = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let mut open: Vec<_> = devices.filter_map(|id| reach.device_roots.get(&id).copied()).collect();
+        let mut steps = 0_usize;
+        while let Some(block) = open.pop() {
+            steps = steps.saturating_add(1);
+            // Whole subtrees hold nothing that was put together with gaps.
+            let fact = reach.facts.get(&block).filter(|fact| !fact.whole);
+            if fact.is_none() || steps > MOST_STEPS || !seen.insert(block) {
+                continue;
+            }
+            if ours.contains(&block) {
+                found.insert(block);
+            }
+            open.extend(children_of(&blocks, block).into_iter().map(MetaBlock));
+        }
+        found
+    }
+
+    fn devices(&self, records: &BTreeMap<u64, DeviceDetails>) -> Vec<SalvagedDevice> {
+        let reach = self.reach();
+        let ids: BTreeSet<u64> = records.keys().chain(reach.device_roots.keys()).copied().collect();
+        let device = |id: u64| {
+            let record = match (self.records.get(&id), records.contains_key(&id)) {
+                (Some(origin), _) => *origin,
+                (None, true) => Origin::Committed,
+                (None, false) => Origin::Lost,
+            };
+            let root = match (self.roots.get(&id), reach.device_roots.contains_key(&id)) {
+                (Some(origin), _) => *origin,
+                (None, true) => Origin::Committed,
+                (None, false) => Origin::Lost,
+            };
+            let found =
+                reach.device_roots.get(&id).and_then(|root| reach.facts.get(root)).map_or(0, |fact| fact.entries);
+            let recorded = records.get(&id).filter(|_| record != Origin::Blank).map(|record| record.mapped.0);
+            SalvagedDevice { id: DeviceId(id), recorded, found, record, root }
+        };
+        ids.into_iter().map(device).collect()
+    }
+}
+
+/// Id, mappings found and mappings recorded of each device that has both.
+fn counts<'a>(
+    reach: &'a Reach,
+    records: &'a BTreeMap<u64, DeviceDetails>,
+) -> impl Iterator<Item = (u64, u64, u64)> + 'a {
+    reach.device_roots.iter().filter_map(|(id, root)| {
+        let found = reach.facts.get(root)?.entries;
+        Some((*id, found, records.get(id)?.mapped.0))
+    })
+}
+
+/// The blocks an inner node points at.
+fn children_of(blocks: &Blocks, block: MetaBlock) -> BTreeSet<u64> {
+    let mut buffer = Vec::new();
+    if blocks.read(block, BlockKind::Node, &mut buffer).is_err() {
+        return BTreeSet::new();
+    }
+    match Node::decode(&buffer) {
+        Ok(node) if node.kind() == NodeKind::Internal => node.entries_u64().map(|(_, child)| child).collect(),
+        _ => BTreeSet::new(),
+    }
+}
