@@ -14,6 +14,7 @@ mod mode;
 mod pool;
 mod probe;
 mod reader;
+pub mod rebuild;
 mod ring;
 mod run;
 mod salvage;

@@ -9,7 +9,7 @@ use tierlift_ondisk::thin::{BlockKind, Node, NodeKind};
 use tierlift_ondisk::units::MetaBlock;
 
 /// No tree over 16.7 million blocks with at least two children a node and 64-bit keys needs more levels than this.
-const MOST_LEVELS: usize = 24;
+pub(crate) const MOST_LEVELS: usize = 24;
 
 /// The value length of a tree's leaves: one of a few, and the same in all of them.
 #[derive(Debug, Clone)]

@@ -3,24 +3,9 @@
 
 mod common;
 
-use sha2::{Digest, Sha256};
+use common::hash;
 use std::sync::Arc;
-use tierlift_ondisk::units::Bytes;
-use tierlift_ondisk::view::ReadAt;
 use tierlift_pool::{Mode, Pool, ThinReader};
-
-fn hash(reader: &ThinReader) -> String {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut offset = 0;
-    while offset < reader.size().0 {
-        let count = buffer.len().min((reader.size().0 - offset) as usize);
-        reader.read_at(Bytes(offset), &mut buffer[..count]).unwrap();
-        hasher.update(&buffer[..count]);
-        offset += count as u64;
-    }
-    tierlift_ondisk::field::hex(&hasher.finalize())
-}
 
 fn mode_of(pool: &str) -> Mode {
     match pool {

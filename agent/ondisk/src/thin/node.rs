@@ -167,12 +167,12 @@ fn areas(block: &[u8], entries: usize, max_entries: usize, value_size: usize) ->
 }
 
 /// Writes a node with its checksum. Entries beyond what fits are left out; values are cut or filled to `value_size`.
-pub fn encode_node(
+pub fn encode_node<V: AsRef<[u8]>>(
     block_size: BlockSize,
     number: MetaBlock,
     kind: NodeKind,
     value_size: usize,
-    entries: &[(u64, Vec<u8>)],
+    entries: &[(u64, V)],
 ) -> Vec<u8> {
     let mut out = vec![0; block_size.bytes()];
     let max = max_entries(block_size, value_size);
@@ -185,6 +185,7 @@ pub fn encode_node(
     let values_at = HEADER.saturating_add(max.saturating_mul(KEY));
     for (index, (key, value)) in used.iter().enumerate() {
         put_u64(&mut out, HEADER.saturating_add(index.saturating_mul(KEY)), *key);
+        let value = value.as_ref();
         let value = value.get(..value_size).unwrap_or(value);
         put(&mut out, values_at.saturating_add(index.saturating_mul(value_size)), value);
     }
@@ -209,7 +210,7 @@ mod tests {
 
     #[test]
     fn an_empty_leaf_has_the_known_checksum() {
-        let sum = |size| stored_checksum(&encode_node(size, MetaBlock(7), NodeKind::Leaf, 8, &[]));
+        let sum = |size| stored_checksum(&encode_node(size, MetaBlock(7), NodeKind::Leaf, 8, &[] as &[(u64, [u8; 8])]));
         assert_eq!(sum(BlockSize::K4), 0x49C5_4642);
         assert_eq!(sum(BlockSize::K8), 0x0ACB_E1C4);
     }

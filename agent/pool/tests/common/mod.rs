@@ -1,13 +1,15 @@
 //! Genuine pools in memory, with the truth of their manifests.
 #![allow(dead_code, clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tierlift_forge::Fixture;
 use tierlift_ondisk::thin::{MappingValue, TierValue};
 use tierlift_ondisk::units::{Bytes, DeviceId, Sectors};
-use tierlift_pool::{KeyRange, Pool, Step, View};
+use tierlift_ondisk::view::ReadAt;
+use tierlift_pool::{KeyRange, Pool, Step, ThinReader, View};
 
 /// The pools that are whole.
 pub const HEALTHY: [&str; 9] = [
@@ -115,4 +117,17 @@ pub fn assert_partial(found: &Content, truth: &Content) {
     for key in truth.tiers.keys().filter(|key| !found.tiers.contains_key(key)) {
         assert!(inside(&found.tier_holes, *key), "tier tree, piece {key}: gone without a word");
     }
+
+/// SHA-256 of a whole thin device.
+pub fn hash(reader: &ThinReader) -> String {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut offset = 0;
+    while offset < reader.size().0 {
+        let count = buffer.len().min((reader.size().0 - offset) as usize);
+        reader.read_at(Bytes(offset), &mut buffer[..count]).unwrap();
+        hasher.update(&buffer[..count]);
+        offset += count as u64;
+    }
+    tierlift_ondisk::field::hex(&hasher.finalize())
 }

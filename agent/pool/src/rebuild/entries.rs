@@ -1,0 +1,129 @@
+//! What becomes of a mapping, and reading source leaves with that applied.
+
+use super::error::RebuildError;
+use super::pieces::LostPieces;
+use super::plan::Part;
+use super::report::LossReason;
+use crate::blocks::Blocks;
+use crate::pool::Pool;
+use std::cell::RefCell;
+use std::rc::Rc;
+use tierlift_ondisk::thin::{BlockKind, Family, MappingValue, Node};
+use tierlift_ondisk::units::{Chunk, MetaBlock};
+
+/// What becomes of a mapping.
+#[derive(Debug)]
+pub(super) struct Filter {
+    family: Family,
+    /// Chunks the pool has; no mapping may lead beyond.
+    chunks: u64,
+    /// In stock Linux's form: the chunk that reads as errors.
+    error_chunk: Option<Chunk>,
+    lost: LostPieces,
+}
+
+impl Filter {
+    pub(super) fn new(pool: &Pool, error_chunk: Option<Chunk>, lost: LostPieces) -> Self {
+        Self { family: pool.family(), chunks: pool.chunks(), error_chunk, lost }
+    }
+
+    /// The value to be written, if one is.
+    fn take_over(&self, value: u64) -> Option<u64> {
+        let mapping = MappingValue::decode(value, self.family);
+        let exists = mapping.chunk.0 < self.chunks;
+        match self.error_chunk {
+            None => exists.then_some(value),
+            // Stock Linux does not know the flag; without a mapping the chunk reads as zeros too.
+            Some(_) if mapping.zeroed != 0 => None,
+            Some(_) if exists => Some(mapping.encode(Family::Mainline)),
+            Some(_) => self.error_value(),
+        }
+    }
+
+    /// A mapping that reads as errors, in stock Linux's form.
+    pub(super) fn error_value(&self) -> Option<u64> {
+        let chunk = self.error_chunk?;
+        Some(MappingValue { chunk, zeroed: 0, time: 0 }.encode(Family::Mainline))
+    }
+
+    /// Why the data of a mapping are lost, if they are.
+    fn loss(&self, value: u64) -> Option<LossReason> {
+        let mapping = MappingValue::decode(value, self.family);
+        if mapping.chunk.0 >= self.chunks {
+            return Some(LossReason::BeyondPool { chunk: mapping.chunk, chunks: self.chunks });
+        }
+        (mapping.zeroed == 0 && self.lost.touch(mapping.chunk)).then_some(LossReason::Piece)
+    }
+
+    /// The keys that are taken over, and those whose data are lost.
+    pub(super) fn judge(&self, node: &Node<'_>) -> (Vec<u64>, Vec<(u64, LossReason)>) {
+        let (mut keys, mut lost) = (Vec::with_capacity(node.len()), Vec::new());
+        for (key, value) in node.entries_u64() {
+            keys.extend(self.take_over(value).map(|_| key));
+            lost.extend(self.loss(value).map(|reason| (key, reason)));
+        }
+        (keys, lost)
+    }
+}
+
+/// The entries of a source leaf that are taken over.
+type Leaf = Rc<[(u64, u64)]>;
+
+/// Source leaves as they are taken over. Remembers the one read last, which may be wanted in parts.
+pub(super) struct Entries<'a> {
+    blocks: &'a Blocks,
+    filter: Filter,
+    last: RefCell<Option<(MetaBlock, Leaf)>>,
+}
+
+impl<'a> Entries<'a> {
+    pub(super) fn new(blocks: &'a Blocks, filter: Filter) -> Self {
+        Self { blocks, filter, last: RefCell::new(None) }
+    }
+
+    pub(super) fn blocks(&self) -> &'a Blocks {
+        self.blocks
+    }
+
+    pub(super) fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// A leaf that was sound when the plan was made.
+    fn leaf(&self, block: MetaBlock) -> Result<Leaf, RebuildError> {
+        if let Some((last, leaf)) = &*self.last.borrow()
+            && *last == block
+        {
+            return Ok(leaf.clone());
+        }
+        let mut buffer = Vec::new();
+        let failed = |fault| RebuildError::Changed { block, fault };
+        self.blocks.read(block, BlockKind::Node, &mut buffer).map_err(failed)?;
+        let node = Node::decode(&buffer).map_err(|error| failed(error.into()))?;
+        let taken = |(key, value)| Some((key, self.filter.take_over(value)?));
+        let leaf: Leaf = node.entries_u64().filter_map(taken).collect();
+        self.last.replace(Some((block, leaf.clone())));
+        Ok(leaf)
+    }
+
+    pub(super) fn first_key(&self, part: &Part) -> Result<u64, RebuildError> {
+        match part {
+            Part::Lost { first, .. } => Ok(*first),
+            Part::Source { leaf, from, .. } => Ok(self.leaf(*leaf)?.get(*from as usize).map_or(0, |(key, _)| *key)),
+        }
+    }
+
+    /// Appends the entries of a part.
+    pub(super) fn read(&self, part: &Part, out: &mut Vec<(u64, u64)>) -> Result<(), RebuildError> {
+        match part {
+            Part::Source { leaf, from, to } => {
+                out.extend_from_slice(self.leaf(*leaf)?.get(*from as usize..*to as usize).unwrap_or_default());
+            }
+            Part::Lost { first, count } => {
+                let value = self.filter.error_value();
+                out.extend((0..u64::from(*count)).filter_map(|step| Some((first.checked_add(step)?, value?))));
+            }
+        }
+        Ok(())
+    }
+}
