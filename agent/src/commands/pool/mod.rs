@@ -1,11 +1,14 @@
 //! `tierlift pool …`: verbs on the metadata and data devices of one pool.
 
 mod dump;
+mod losses;
 mod mapfile;
+mod new_metadata;
 mod open;
 mod output;
 mod progress;
 mod read;
+mod repair;
 mod stat;
 mod tiers;
 mod transfer;
@@ -23,6 +26,8 @@ pub(super) enum Verb {
     Dump(dump::Args),
     /// Read a thin device without kernel help: as a sparse file, or its SHA-256
     Read(read::Args),
+    /// Write new metadata from everything that can be read of a damaged pool; the source stays as it is
+    Repair(repair::Args),
 }
 
 pub(super) fn run(verb: Verb) -> anyhow::Result<Outcome> {
@@ -30,6 +35,7 @@ pub(super) fn run(verb: Verb) -> anyhow::Result<Outcome> {
         Verb::Stat(args) => stat::run(&args),
         Verb::Dump(args) => dump::run(&args),
         Verb::Read(args) => read::run(&args),
+        Verb::Repair(args) => repair::run(&args),
     }
 }
 

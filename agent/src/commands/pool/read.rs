@@ -61,7 +61,7 @@ pub(in crate::commands) struct Args {
     json: bool,
 }
 
-fn parse_size(text: &str) -> Result<Bytes, String> {
+pub(super) fn parse_size(text: &str) -> Result<Bytes, String> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let factor = match text.get(digits.len()..).unwrap_or_default() {
         "" => 1_u64,
