@@ -117,6 +117,7 @@ pub fn assert_partial(found: &Content, truth: &Content) {
     for key in truth.tiers.keys().filter(|key| !found.tiers.contains_key(key)) {
         assert!(inside(&found.tier_holes, *key), "tier tree, piece {key}: gone without a word");
     }
+}
 
 /// SHA-256 of a whole thin device.
 pub fn hash(reader: &ThinReader) -> String {
