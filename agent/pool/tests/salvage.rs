@@ -7,7 +7,7 @@ use common::{Content, assert_partial, content};
 use std::sync::Arc;
 use tierlift_ondisk::thin::{BlockKind, BlockSize, Node, NodeKind, identify, own_number};
 use tierlift_ondisk::units::MetaBlock;
-use tierlift_pool::{Generation, Pool, Salvage, SalvageOptions, salvage};
+use tierlift_pool::{Generation, Hints, Pool, Salvage, SalvageOptions, salvage};
 
 fn truth_of(pool: &str) -> (Vec<u8>, Content) {
     let bytes = common::metadata(pool);
@@ -111,4 +111,18 @@ fn every_flipped_bit_is_turned_back() {
         assert_eq!(result.report.flipped_bits, 1);
         assert_eq!(result.report.generation, Generation::Block0);
     }
+}
+
+/// Version 2 keeps no copies: without the superblock only the scan is left, and what the volume group says of the pool.
+#[test]
+fn a_pool_without_copies_and_superblock_is_found_by_scanning() {
+    let (bytes, truth) = truth_of("F5-v2-4k");
+    let mut hurt = bytes.clone();
+    hurt[..4096].fill(0);
+    let pool = Pool::open(Arc::new(bytes)).unwrap();
+    let hints = Hints { chunk_size: Some(pool.chunk_size()), ..Hints::default() };
+    let options = SalvageOptions { hints, ..SalvageOptions::default() };
+    let result = salvage(Arc::new(hurt), &options, &mut |_| {}).unwrap();
+    assert_eq!(content(&result.pool), truth, "{:#?}", result.report);
+    assert!(matches!(result.report.generation, Generation::Index { .. }));
 }

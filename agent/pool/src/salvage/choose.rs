@@ -7,6 +7,7 @@ use super::scan::Scan;
 use crate::blocks::Blocks;
 use crate::probe;
 use crate::ring::{Ring, RingState};
+use tierlift_ondisk::thin::ring::SLOTS;
 use tierlift_ondisk::thin::{Superblock, flags};
 use tierlift_ondisk::units::MetaBlock;
 
@@ -19,6 +20,8 @@ pub(crate) struct Candidate {
     pub generation: Generation,
     pub superblock: Superblock,
     pub reason: String,
+    /// Block 0 and the newest copy say the same: no other generation is newer.
+    pub certain: bool,
 }
 
 /// A copy as it must stand in block 0.
@@ -47,6 +50,7 @@ pub(crate) fn candidates(scan: &Scan, ring: &Ring) -> Vec<Candidate> {
         generation: Generation::Copy { block: *block },
         superblock: as_block0(copy),
         reason: format!("the newest usable copy in the ring, number {}", copy.backup_id),
+        certain: false,
     });
     let Some(block0) = block0 else { return copies.collect() };
     let state = ring.judge(block0);
@@ -54,6 +58,7 @@ pub(crate) fn candidates(scan: &Scan, ring: &Ring) -> Vec<Candidate> {
         generation: Generation::Block0,
         superblock: block0.clone(),
         reason: reason.to_owned(),
+        certain: state == RingState::Agrees,
     };
     match state {
         RingState::Behind { .. } => copies.chain([of_block0("older than the newest copy in the ring")]).collect(),
@@ -64,7 +69,7 @@ pub(crate) fn candidates(scan: &Scan, ring: &Ring) -> Vec<Candidate> {
     }
 }
 
-/// The first candidate whose trees are not contradicted by its own space map, or else the least contradicted.
+/// The first candidate that nothing contradicts, or else the least contradicted.
 pub(crate) fn best(blocks: &Blocks, scan: &Scan, candidates: Vec<Candidate>) -> Option<(Candidate, u64)> {
     let mut best: Option<(Candidate, u64)> = None;
     for candidate in candidates {
@@ -79,9 +84,26 @@ pub(crate) fn best(blocks: &Blocks, scan: &Scan, candidates: Vec<Candidate>) -> 
     best
 }
 
-/// How often the trees of a superblock contradict its space map.
+/// How much speaks against a superblock being the newest: its trees against its space map, and blocks it needs that hold
+/// something sound of another kind or place, as reused blocks do.
 pub(crate) fn contradictions(blocks: &Blocks, scan: &Scan, superblock: &Superblock) -> u64 {
     let blocks = blocks.clone().with_recorded_count(superblock.metadata_map.nr_blocks);
     let reach = Reach::from_superblock(&blocks, scan, superblock);
-    Committed::load(&blocks, scan, &superblock.metadata_map, &reach).contradictions(&reach)
+    let committed = Committed::load(&blocks, scan, &superblock.metadata_map, &reach);
+    let reused = reach.dangling.keys().filter(|block| scan.is_sound(**block)).count() as u64;
+    committed.contradictions(&reach).saturating_add(reused).saturating_add(committed.reused)
+}
+
+/// Whether a newer copy than the newest found may have been in the ring: the slot after it holds neither an older copy nor
+/// a placeholder.
+pub(crate) fn may_lack_newest(scan: &Scan, ring: &Ring) -> bool {
+    let Some((newest, _)) = ring.newest() else { return true };
+    let lowest = ring.copies.iter().map(|(block, _)| block.0).min().unwrap_or(0);
+    let highest = ring.copies.iter().map(|(block, _)| block.0).max().unwrap_or(0);
+    let below = newest.0.saturating_sub(1);
+    // The ring goes on at its upper end after the last slot.
+    let next =
+        if below < lowest && highest.saturating_sub(lowest) >= SLOTS.saturating_sub(1) { highest } else { below };
+    let next = MetaBlock(next);
+    !scan.superblocks.contains_key(&next) && !scan.placeholders.contains(&next)
 }

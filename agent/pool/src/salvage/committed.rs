@@ -30,6 +30,8 @@ pub(crate) struct Committed {
     per_bitmap: u64,
     /// Where the index came from, when it was not where the superblock says.
     pub guessed_bitmaps: u64,
+    /// Places of the index or of bitmaps that hold something sound of another kind: they were freed and used again.
+    pub reused: u64,
 }
 
 impl Committed {
@@ -38,21 +40,23 @@ impl Committed {
     pub(crate) fn load(blocks: &Blocks, scan: &Scan, map: &SpaceMapRoot, reach: &Reach) -> Self {
         let per_bitmap = Bitmap::entries(blocks.size()) as u64;
         let stretches = map.nr_blocks.min(blocks.scan_end()).div_ceil(per_bitmap.max(1));
-        let mut committed = Self {
-            bitmaps: Vec::new(),
-            overflow: overflow(blocks, map.ref_count_root),
-            per_bitmap,
-            guessed_bitmaps: 0,
-        };
+        let mut committed = Self { overflow: overflow(blocks, map.ref_count_root), per_bitmap, ..Self::default() };
         let mut buffer = Vec::new();
         let index = match blocks.read(map.bitmap_root, BlockKind::Index, &mut buffer) {
             Ok(()) => IndexBlock::decode(&buffer).ok(),
-            Err(_) => None,
+            Err(_) => {
+                committed.reused = u64::from(scan.is_sound(map.bitmap_root));
+                None
+            }
         };
         for stretch in 0..stretches {
             let entry = index.as_ref().and_then(|index| index.entries.get(stretch as usize));
             let bitmap = match entry {
-                Some(entry) => blocks.read(entry.block, BlockKind::Bitmap, &mut buffer).is_ok().then(|| buffer.clone()),
+                Some(entry) if blocks.read(entry.block, BlockKind::Bitmap, &mut buffer).is_ok() => Some(buffer.clone()),
+                Some(entry) => {
+                    committed.reused = committed.reused.saturating_add(u64::from(scan.is_sound(entry.block)));
+                    None
+                }
                 None => committed.guess(blocks, scan, reach, stretch),
             };
             committed.bitmaps.push(bitmap);

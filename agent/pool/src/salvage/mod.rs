@@ -9,6 +9,7 @@ mod bit_flip;
 mod choose;
 mod classify;
 mod committed;
+mod from_index;
 mod options;
 mod orphan;
 mod plan;
@@ -26,6 +27,7 @@ use crate::probe;
 use crate::ring::Ring;
 use choose::Candidate;
 use scan::Scan;
+use std::collections::BTreeSet;
 use tierlift_ondisk::thin::BlockSize;
 use tierlift_ondisk::units::MetaBlock;
 use tierlift_ondisk::view::ReadAt;
@@ -50,12 +52,32 @@ pub fn salvage(metadata: View, options: &SalvageOptions, progress: &mut dyn FnMu
     plan::carry_out(&blocks, &mut scan, &ring, candidate, contradictions, options)
 }
 
+/// The candidate to use and how often its space map contradicts its trees.
 fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> Option<(Candidate, u64)> {
-    let mut candidates = choose::candidates(scan, ring);
+    let by_superblock = choose::candidates(scan, ring);
+    let template = by_superblock.first().map(|candidate| candidate.superblock.clone());
+    let from_index = || from_index::candidates(blocks, scan, template.as_ref(), &options.hints);
     if let Some(wanted) = options.generation {
-        candidates.retain(|candidate| candidate.generation == wanted);
+        let given = by_superblock.into_iter().find(|candidate| candidate.generation == wanted);
+        let given = given.map(|given| (choose::contradictions(blocks, scan, &given.superblock), given));
+        let given = given.map(|(contradictions, given)| (given, contradictions));
+        return given.or_else(|| from_index().into_iter().find(|(candidate, _)| candidate.generation == wanted));
     }
-    choose::best(blocks, scan, candidates)
+    if let Some(certain) = by_superblock.iter().find(|candidate| candidate.certain) {
+        return Some((certain.clone(), choose::contradictions(blocks, scan, &certain.superblock)));
+    }
+    let known: BTreeSet<_> = by_superblock.iter().map(|known| known.superblock.metadata_map.bitmap_root).collect();
+    let best = choose::best(blocks, scan, by_superblock);
+    let is_copy = |(candidate, _): &&(Candidate, u64)| matches!(candidate.generation, Generation::Copy { .. });
+    let may_be_newer = best.as_ref().filter(is_copy).is_some() && choose::may_lack_newest(scan, ring);
+    if best.as_ref().is_some_and(|(_, contradictions)| *contradictions == 0) && !may_be_newer {
+        return best;
+    }
+    let mut others = from_index();
+    others.retain(|(candidate, contradictions)| {
+        *contradictions == 0 && !known.contains(&candidate.superblock.metadata_map.bitmap_root)
+    });
+    if best.is_none() || others.len() == 1 { others.into_iter().next().or(best) } else { best }
 }
 
 /// Why there is nothing to salvage: as opening would say it.

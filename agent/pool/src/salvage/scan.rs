@@ -35,6 +35,8 @@ pub(crate) struct Displaced {
 pub(crate) struct Scan {
     pub nodes: HashMap<MetaBlock, ScannedNode>,
     pub superblocks: BTreeMap<MetaBlock, Superblock>,
+    /// Slots of a ring that were never used.
+    pub placeholders: HashSet<MetaBlock>,
     pub indexes: Vec<MetaBlock>,
     pub bitmaps: HashSet<MetaBlock>,
     /// Sound blocks that name another place: the place they name, where they lie and what they are.
@@ -175,6 +177,7 @@ impl Scanner {
                 Ok(found) if found.magic == MAGIC && found.mapping_root.0 != 0 => {
                     drop(scan.superblocks.insert(number, found));
                 }
+                Ok(found) if found.magic == MAGIC => drop(scan.placeholders.insert(number)),
                 _ => {}
             },
         }

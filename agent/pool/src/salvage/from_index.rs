@@ -1,0 +1,257 @@
+//! A generation without a superblock: found by the index block of its metadata space map.
+//!
+//! Every commit writes a new index block, and checksum and own number tell index blocks and bitmaps from all others. Under the
+//! right index each committed inner node points at committed nodes only, and no node is pointed at more often than counted;
+//! under an older one blocks have been reused, and neither holds.
+
+use super::choose::Candidate;
+use super::classify::Classifier;
+use super::committed::{Committed, Count};
+use super::options::{Generation, Hints};
+use super::reach::Tree;
+use super::scan::Scan;
+use crate::blocks::Blocks;
+use std::collections::{BTreeMap, HashMap};
+use tierlift_ondisk::thin::{
+    Bitmap, BlockKind, BlockSize, DetailsSize, DeviceDetails, Family, IndexBlock, MAGIC, Node, NodeKind, SpaceMapRoot,
+    Superblock, flags,
+};
+use tierlift_ondisk::units::{MetaBlock, Sectors};
+
+/// Index blocks tried.
+const MOST_INDEXES: usize = 512;
+/// Pointers followed over all of them.
+const MOST_POINTERS: usize = 400_000_000;
+
+/// An index with what its bitmaps say of the nodes found.
+struct Judged {
+    block: MetaBlock,
+    committed: Committed,
+    /// Pointers of committed nodes to free blocks, and nodes pointed at too often.
+    contradictions: u64,
+    edges: HashMap<MetaBlock, u32>,
+}
+
+/// Generations by their index blocks, the least contradicted first, each with its contradictions. `template` is the newest
+/// superblock of any age: what never changes is taken from it.
+pub(super) fn candidates(
+    blocks: &Blocks,
+    scan: &Scan,
+    template: Option<&Superblock>,
+    hints: &Hints,
+) -> Vec<(Candidate, u64)> {
+    let blocks = &blocks.clone().with_recorded_count(template.map_or(0, |template| template.metadata_map.nr_blocks));
+    let children = children(blocks, scan);
+    let pointers: usize = children.iter().map(|(_, children)| children.len()).fold(0, usize::saturating_add);
+    let tries = MOST_POINTERS.checked_div(pointers.max(1)).unwrap_or(0).min(MOST_INDEXES);
+    let mut judged: Vec<_> =
+        scan.indexes.iter().rev().take(tries).filter_map(|index| judge(blocks, scan, &children, *index)).collect();
+    judged.sort_by_key(|judged| judged.contradictions);
+    let least = judged.first().map_or(0, |judged| judged.contradictions);
+    judged.retain(|judged| judged.contradictions == least);
+    judged.iter().filter_map(|judged| candidate(blocks, scan, judged, template, hints)).collect()
+}
+
+/// Every inner node with its children.
+fn children(blocks: &Blocks, scan: &Scan) -> Vec<(MetaBlock, Vec<MetaBlock>)> {
+    let mut buffer = Vec::new();
+    let mut inner: Vec<_> =
+        scan.nodes.iter().filter(|(_, node)| node.kind == NodeKind::Internal).map(|(block, _)| *block).collect();
+    inner.sort_unstable();
+    let mut read = |block| {
+        blocks.read(block, BlockKind::Node, &mut buffer).ok()?;
+        Some((block, Node::decode(&buffer).ok()?.entries_u64().map(|(_, child)| MetaBlock(child)).collect()))
+    };
+    inner.into_iter().filter_map(&mut read).collect()
+}
+
+fn judge(blocks: &Blocks, scan: &Scan, children: &[(MetaBlock, Vec<MetaBlock>)], index: MetaBlock) -> Option<Judged> {
+    let mut buffer = Vec::new();
+    blocks.read(index, BlockKind::Index, &mut buffer).ok()?;
+    let entries = IndexBlock::decode(&buffer).ok()?.entries;
+    let bitmaps = entries.iter().take_while(|entry| entry.block.0 != 0).count() as u64;
+    let nr_blocks = bitmaps.saturating_mul(Bitmap::entries(blocks.size()) as u64).min(blocks.present());
+    let map = SpaceMapRoot { nr_blocks, bitmap_root: index, ..SpaceMapRoot::default() };
+    let committed = Committed::load(blocks, scan, &map, &super::reach::Reach::default());
+    // Its own index block and bitmaps are part of every generation.
+    let own = std::iter::once(index).chain(entries.iter().map(|entry| entry.block).filter(|block| block.0 != 0));
+    let mut contradictions = own.filter(|block| committed.count(*block) == Count::Exactly(0)).count() as u64;
+    let mut edges: HashMap<MetaBlock, u32> = HashMap::new();
+    let committed_inner = children.iter().filter(|(block, _)| is_live(&committed, *block));
+    for child in committed_inner.flat_map(|(_, children)| children) {
+        if is_live(&committed, *child) {
+            let edges = edges.entry(*child).or_default();
+            *edges = edges.saturating_add(1);
+        } else if committed.count(*child) == Count::Exactly(0) {
+            contradictions = contradictions.saturating_add(1);
+        }
+    }
+    let over = edges
+        .iter()
+        .filter(|(block, edges)| matches!(committed.count(**block), Count::Exactly(count) if count < **edges));
+    contradictions = contradictions.saturating_add(over.count() as u64);
+    Some(Judged { block: index, committed, contradictions, edges })
+}
+
+fn is_live(committed: &Committed, block: MetaBlock) -> bool {
+    !matches!(committed.count(block), Count::Exactly(0) | Count::Unknown)
+}
+
+/// Builds the superblock of a generation from its parentless trees.
+fn candidate(
+    blocks: &Blocks,
+    scan: &Scan,
+    judged: &Judged,
+    template: Option<&Superblock>,
+    hints: &Hints,
+) -> Option<(Candidate, u64)> {
+    let mut parentless: Vec<_> = (scan.nodes.keys().copied())
+        .filter(|block| is_live(&judged.committed, *block) && !judged.edges.contains_key(block))
+        .collect();
+    parentless.sort_unstable();
+    let details = newest_details(blocks, scan, &parentless);
+    let mut superblock = base(blocks, judged, template, hints, details.as_ref())?;
+    let family = if details.as_ref().is_some_and(|(_, size, _)| *size == DetailsSize::Mainline) {
+        Family::Mainline
+    } else {
+        Family::Qnap
+    };
+    let classifier = Classifier { blocks, scan, superblock: &superblock, family };
+    let of_tree = |tree: Tree| {
+        let mut found = parentless.iter().copied().filter(|block| classifier.tree_of(*block) == Some(tree));
+        found.next().filter(|_| found.next().is_none())
+    };
+    // A list of roots is parentless; device roots are named by it and have no parent node either.
+    let roots = of_tree(Tree::Roots);
+    let tiers = of_tree(Tree::Tier);
+    let nowhere = MetaBlock(0);
+    superblock.mapping_root = roots.unwrap_or(nowhere);
+    superblock.details_root = details.as_ref().map_or(nowhere, |(block, ..)| *block);
+    if superblock.tier_num > 0 {
+        superblock.tier_root = tiers.or_else(|| empty_leaf(scan, &parentless)).unwrap_or(nowhere);
+    }
+    if superblock.mapping_root == nowhere && superblock.details_root == nowhere {
+        return None;
+    }
+    let reason = "found by scanning: its space map agrees with the nodes it counts".to_owned();
+    let generation = Generation::Index { block: judged.block };
+    superblock.metadata_map.ref_count_root = overflow_tree(blocks, scan, judged, &parentless).unwrap_or(nowhere);
+    Some((Candidate { generation, superblock, reason, certain: false }, judged.contradictions))
+}
+
+type Details = (MetaBlock, DetailsSize, BTreeMap<u64, DeviceDetails>);
+
+/// The parentless details tree, when it is one leaf, as nearly all are.
+fn newest_details(blocks: &Blocks, scan: &Scan, parentless: &[MetaBlock]) -> Option<Details> {
+    let mut buffer = Vec::new();
+    let mut found = parentless.iter().filter_map(|block| {
+        let node = scan.nodes.get(block)?;
+        let size = DetailsSize::from_bytes(node.value_size.into()).filter(|_| node.kind == NodeKind::Leaf)?;
+        blocks.read(*block, BlockKind::Node, &mut buffer).ok()?;
+        let node = Node::decode(&buffer).ok()?;
+        let records = node.entries().filter_map(|(key, value)| Some((key, DeviceDetails::decode(value, size).ok()?)));
+        Some((*block, size, records.collect()))
+    });
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
+}
+
+/// The leaf of counts that speaks of exactly the metadata blocks whose bitmap refers to it.
+fn overflow_tree(blocks: &Blocks, scan: &Scan, judged: &Judged, parentless: &[MetaBlock]) -> Option<MetaBlock> {
+    let referring = scan.nodes.keys().filter(|block| judged.committed.count(**block) == Count::Many).count();
+    let mut buffer = Vec::new();
+    let mut fitting = parentless.iter().copied().filter(|block| {
+        let is_counts = scan.nodes.get(block).is_some_and(|node| node.value_size == 4 && node.kind == NodeKind::Leaf);
+        if !is_counts || blocks.read(*block, BlockKind::Node, &mut buffer).is_err() {
+            return false;
+        }
+        let Ok(node) = Node::decode(&buffer) else { return false };
+        node.len() >= referring.max(1) && node.keys().all(|key| judged.committed.count(MetaBlock(key)) == Count::Many)
+    });
+    let first = fitting.next()?;
+    fitting.next().is_none().then_some(first)
+}
+
+fn empty_leaf(scan: &Scan, parentless: &[MetaBlock]) -> Option<MetaBlock> {
+    let empty =
+        |block: &&MetaBlock| scan.nodes.get(block).is_some_and(|node| node.entries == 0 && node.value_size == 8);
+    parentless.iter().find(empty).copied()
+}
+
+/// Everything but the roots of the trees.
+fn base(
+    blocks: &Blocks,
+    judged: &Judged,
+    template: Option<&Superblock>,
+    hints: &Hints,
+    details: Option<&Details>,
+) -> Option<Superblock> {
+    let chunk_size = hints.chunk_size.or(template.map(|template| template.chunk_size))?;
+    let records = details.map(|(_, _, records)| records.values().copied().collect::<Vec<_>>()).unwrap_or_default();
+    let clock = |record: &DeviceDetails| {
+        record.creation_time.max(record.snapshot_time).max(record.clone.map_or(0, |clone| clone.time))
+    };
+    let time = records.iter().map(clock).chain(template.map(|template| template.time)).max().unwrap_or(0);
+    let transaction =
+        records.iter().map(|record| record.transaction).chain(template.map(|template| template.transaction)).max();
+    let blank = match template {
+        Some(template) => template.clone(),
+        None => from_nothing(blocks.size(), details.map(|(_, size, _)| *size)),
+    };
+    let nr_blocks = template.map_or_else(|| blocks.present(), |template| template.metadata_map.nr_blocks);
+    let mut data_map = blank.data_map;
+    data_map.nr_blocks = hints.chunks.unwrap_or(data_map.nr_blocks);
+    let gone = MetaBlock(0);
+    let forget = |map: SpaceMapRoot| SpaceMapRoot { bitmap_root: gone, ref_count_root: gone, ..map };
+    Some(Superblock {
+        number: MetaBlock(0),
+        backup_id: 0,
+        chunk_size,
+        time,
+        transaction: hints.transaction.or(transaction).unwrap_or(0),
+        held_root: gone,
+        clone_root: gone,
+        data_map: forget(data_map),
+        tier_maps: blank.tier_maps.map(forget),
+        metadata_map: SpaceMapRoot { nr_blocks, nr_allocated: 0, bitmap_root: judged.block, ref_count_root: gone },
+        ..blank
+    })
+}
+
+/// A superblock of which nothing is known but the family.
+fn from_nothing(size: BlockSize, details: Option<DetailsSize>) -> Superblock {
+    let (version, flags) = match details {
+        Some(DetailsSize::QnapClone) => (4, flags::SUPERBLOCK_BACKUP | flags::FAST_BLOCK_CLONE),
+        _ => (2, 0),
+    };
+    // The largest address space there is: what bounds a chunk is then only what devices hold.
+    let data_map = SpaceMapRoot { nr_blocks: 1 << 40, ..SpaceMapRoot::default() };
+    Superblock {
+        flags,
+        number: MetaBlock(0),
+        uuid: [0; 16],
+        magic: MAGIC,
+        version,
+        time: 0,
+        transaction: 0,
+        held_root: MetaBlock(0),
+        data_map,
+        tier_maps: Default::default(),
+        rescan_needed: 0,
+        metadata_map: SpaceMapRoot::default(),
+        mapping_root: MetaBlock(0),
+        details_root: MetaBlock(0),
+        chunk_size: Sectors(0),
+        metadata_block_size: Sectors(size.bytes() as u64 / 512),
+        metadata_nr_blocks: 0,
+        compat_flags: 0,
+        compat_ro_flags: 0,
+        incompat_flags: 0,
+        backup_id: 0,
+        reserve_block_count: 0,
+        clone_root: MetaBlock(0),
+        tier_num: 0,
+        tier_root: MetaBlock(0),
+        tier_block_size: Sectors(0),
+    }
+}
