@@ -7,6 +7,7 @@
 // The forge writes disks of its own making and reads only its own fixtures: a wrong number stops a test, no recovery.
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
+pub mod damage;
 mod dice;
 mod disk;
 mod fixture;
