@@ -6,13 +6,12 @@ mod common;
 use common::{Content, assert_partial, content};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::sync::{Arc, LazyLock};
-use tierlift_ondisk::thin::{BlockKind, BlockSize, MappingValue, Superblock, TierValue, identify, seal};
+use tierlift_ondisk::thin::{BlockKind, BlockSize, Superblock, identify, seal};
 use tierlift_ondisk::units::{Bytes, DeviceId, MetaBlock};
 use tierlift_ondisk::view::ReadAt;
 use tierlift_pool::dump::{Format, dump};
-use tierlift_pool::{KeyRange, Mode, Pool, PoolError, ReaderError, RingState, Source, Step, ThinReader};
+use tierlift_pool::{KeyRange, Mode, Pool, PoolError, ReaderError, RingState, Source, ThinReader};
 
 /// Opens, asks and reads everything; the point is that it ends without a panic.
 fn exercise(pool: &Pool) {

@@ -69,6 +69,16 @@ pub(crate) fn candidates(scan: &Scan, ring: &Ring) -> Vec<Candidate> {
     }
 }
 
+/// Every superblock there is, block 0 and all copies.
+pub(crate) fn all(scan: &Scan, ring: &Ring) -> Vec<Candidate> {
+    let block0 = scan.superblocks.get(&MetaBlock(0)).filter(|found| probe::accept(found).is_ok());
+    let block0 = block0.map(|found| (Generation::Block0, found.clone()));
+    let copies = ring.copies.iter().rev().map(|(block, copy)| (Generation::Copy { block: *block }, as_block0(copy)));
+    let candidate =
+        |(generation, superblock)| Candidate { generation, superblock, reason: String::new(), certain: false };
+    block0.into_iter().chain(copies).map(candidate).collect()
+}
+
 /// The first candidate that nothing contradicts, or else the least contradicted.
 pub(crate) fn best(blocks: &Blocks, scan: &Scan, candidates: Vec<Candidate>) -> Option<(Candidate, u64)> {
     let mut best: Option<(Candidate, u64)> = None;

@@ -70,9 +70,9 @@ impl Classifier<'_> {
     fn is_tier(&self, key: u64, value: u64) -> bool {
         let value = TierValue::decode(value);
         let superblock = self.superblock;
-        let tiers = superblock.tier_maps.iter().take(superblock.tier_num as usize);
+        let mut tiers = superblock.tier_maps.iter().take(superblock.tier_num as usize);
         let pool = superblock.data_map.nr_blocks.saturating_mul(superblock.chunk_size.0);
-        tiers.skip(usize::from(value.tier)).next().is_some_and(|map| value.block.0 < map.nr_blocks)
+        tiers.nth(usize::from(value.tier)).is_some_and(|map| value.block.0 < map.nr_blocks)
             && key.saturating_mul(superblock.tier_block_size.0) < pool
             && value.reserved <= 2
     }

@@ -10,6 +10,7 @@ mod choose;
 mod classify;
 mod committed;
 mod from_index;
+mod generations;
 mod options;
 mod orphan;
 mod plan;
@@ -18,6 +19,7 @@ mod roots;
 mod scan;
 mod synthesize;
 
+pub use generations::{GenerationView, generations};
 pub use options::{Adopted, Generation, Hints, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
 
 use crate::blocks::{Blocks, View};

@@ -118,6 +118,10 @@ struct Walker<'a> {
 
 impl Walker<'_> {
     fn root(&mut self, tree: Tree, block: MetaBlock) {
+        // A generation found by scanning knows no roots of space maps, and needs none.
+        if tree == Tree::SpaceMap && block.0 == 0 {
+            return;
+        }
         self.visit(tree, Place::root(block), 0);
     }
 
@@ -135,7 +139,7 @@ impl Walker<'_> {
     }
 
     fn roots_below(&self, block: MetaBlock, level: u8, roots: &mut Vec<(u64, MetaBlock)>) {
-        if level >= MOST_LEVELS || !self.reach.facts.get(&block).is_some_and(|fact| fact.tree == Tree::Roots) {
+        if level >= MOST_LEVELS || self.reach.facts.get(&block).is_none_or(|fact| fact.tree != Tree::Roots) {
             return;
         }
         let mut buffer = Vec::new();

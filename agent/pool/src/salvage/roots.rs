@@ -85,10 +85,11 @@ fn by_history(
         // A device newer than the list may have taken over this very tree: a snapshot made since.
         let newcomer =
             wanted.iter().any(|(other, record)| !table.contains_key(other) && matches(claim, record.as_ref()));
-        if claim.whole && record.is_some() && matches(claim, record.as_ref()) && !newcomer {
-            claim.devices = claim.devices.saturating_sub(1);
-            assigned.insert(*device, *root);
-        } else if record.is_none() && table.len() == wanted.len() {
+        let proven = match record {
+            Some(_) => claim.whole && matches(claim, record.as_ref()) && !newcomer,
+            None => table.len() == wanted.len(),
+        };
+        if proven {
             claim.devices = claim.devices.saturating_sub(1);
             assigned.insert(*device, *root);
         }

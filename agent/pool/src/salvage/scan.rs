@@ -175,7 +175,7 @@ impl Scanner {
             BlockKind::Index => scan.indexes.push(number),
             BlockKind::Superblock => match Superblock::decode(block) {
                 Ok(found) if found.magic == MAGIC && found.mapping_root.0 != 0 => {
-                    drop(scan.superblocks.insert(number, found));
+                    let _ = scan.superblocks.insert(number, found);
                 }
                 Ok(found) if found.magic == MAGIC => drop(scan.placeholders.insert(number)),
                 _ => {}

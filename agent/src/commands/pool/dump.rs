@@ -1,7 +1,8 @@
 //! `tierlift pool dump`.
 
-use super::open::{Meta, superblock_outcome, warn};
+use super::open::Meta;
 use super::output::Output;
+use super::salvage::OptionalSalvage;
 use crate::commands::Outcome;
 use anyhow::Context;
 use std::io::{BufWriter, Write};
@@ -16,6 +17,8 @@ const MOST_TOLD: u64 = 200;
 pub(in crate::commands) struct Args {
     #[command(flatten)]
     meta: Meta,
+    #[command(flatten)]
+    salvage: OptionalSalvage,
     /// xml is thin_dump's (QNAP's dialect for QNAP's pools); json is tierlift.pool-dump/1; human is text
     #[arg(long, value_enum, default_value_t = FormatArg::Xml)]
     format: FormatArg,
@@ -49,8 +52,7 @@ impl Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let pool = args.meta.open()?;
-    warn(&pool);
+    let (pool, state) = args.salvage.open(&args.meta)?;
     let gaps = match &args.output {
         None => write(&pool, args.format(), &mut std::io::stdout().lock()).context("standard output")?,
         Some(path) => {
@@ -61,7 +63,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         }
     };
     let damage = if gaps > 0 { Outcome::DAMAGE } else { Outcome::CLEAN };
-    Ok(superblock_outcome(&pool).and(damage))
+    Ok(state.and(damage))
 }
 
 /// Writes the dump and tells the gaps on stderr; answers how many there are.

@@ -1,6 +1,7 @@
 //! `tierlift pool …`: verbs on the metadata and data devices of one pool.
 
 mod dump;
+mod generations;
 mod losses;
 mod mapfile;
 mod new_metadata;
@@ -9,6 +10,7 @@ mod output;
 mod progress;
 mod read;
 mod repair;
+mod salvage;
 mod stat;
 mod tiers;
 mod transfer;
@@ -22,6 +24,8 @@ use std::io::Write;
 pub(super) enum Verb {
     /// Tell a pool's state: sizes, use, flags, tiers, mode and how that was decided, thin devices
     Stat(stat::Args),
+    /// List every older state that can still be seen, and what each would give back
+    Generations(generations::Args),
     /// Write out all mappings as thin_dump's XML, JSON or text
     Dump(dump::Args),
     /// Read a thin device without kernel help: as a sparse file, or its SHA-256
@@ -33,6 +37,7 @@ pub(super) enum Verb {
 pub(super) fn run(verb: Verb) -> anyhow::Result<Outcome> {
     match verb {
         Verb::Stat(args) => stat::run(&args),
+        Verb::Generations(args) => generations::run(&args),
         Verb::Dump(args) => dump::run(&args),
         Verb::Read(args) => read::run(&args),
         Verb::Repair(args) => repair::run(&args),

@@ -21,7 +21,7 @@ impl Meta {
 }
 
 /// Exit code of a pool that does not open: an unreadable disk failed, anything else is unusable.
-fn failure(error: PoolError) -> Failure {
+pub(super) fn failure(error: PoolError) -> Failure {
     let outcome = match error {
         PoolError::Unreadable { .. } => Outcome::FAILED,
         _ => Outcome::UNUSABLE,

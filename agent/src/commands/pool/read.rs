@@ -1,8 +1,9 @@
 //! `tierlift pool read`: a thin device without kernel help.
 
 use super::mapfile;
-use super::open::{Meta, superblock_outcome, warn};
+use super::open::Meta;
 use super::output::Output;
+use super::salvage::OptionalSalvage;
 use super::tiers::{self, ModeArgs, TierArg};
 use super::transfer::{Moved, Sink, transfer};
 use super::{print, print_json};
@@ -23,6 +24,8 @@ const MOST_TOLD: usize = 100;
 pub(in crate::commands) struct Args {
     #[command(flatten)]
     meta: Meta,
+    #[command(flatten)]
+    salvage: OptionalSalvage,
     /// Data device of tier N, or an image of it; once for each tier. A pool with one data device needs no N
     #[arg(long = "tier", value_name = "[N=]FILE[@OFFSET[+LENGTH]]", required = true)]
     tiers: Vec<TierArg>,
@@ -91,12 +94,11 @@ struct Report<'a> {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let pool = args.meta.open()?;
-    warn(&pool);
-    if pool.ring_state().is_stale() && !args.accept_stale {
+    let (pool, state) = args.salvage.open(&args.meta)?;
+    if pool.ring_state().is_stale() && !args.accept_stale && !args.salvage.is_given() {
         return Err(Failure::unusable(
-            "the superblock is stale, so data read through it may be wrong. The repair verbs (pool generations, pool repair) \
-             use the newest copy; --accept-stale reads the old state all the same",
+            "the superblock is stale, so data read through it may be wrong. --salvage reads through the newest copy instead \
+             (pool generations lists all there are); --accept-stale reads the old state all the same",
         )
         .into());
     }
@@ -128,7 +130,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         print(&report.describe())?
     }
     let damage = if moved.lost.is_empty() { Outcome::CLEAN } else { Outcome::DAMAGE };
-    Ok(superblock_outcome(&pool).and(damage))
+    Ok(state.and(damage))
 }
 
 impl Args {

@@ -2,9 +2,10 @@
 
 use super::losses;
 use super::new_metadata::{BlockFile, Target};
-use super::open::{Meta, superblock_outcome, warn};
+use super::open::Meta;
 use super::output::Output;
 use super::read::parse_size;
+use super::salvage::{self, SalvageArgs};
 use super::tiers::ModeArgs;
 use super::{print, print_json};
 use crate::commands::{Failure, Outcome};
@@ -14,13 +15,15 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tierlift_ondisk::units::{Bytes, DeviceId};
-use tierlift_pool::Pool;
 use tierlift_pool::rebuild::{Format, RebuildError, RebuildOptions, Rebuilt, rebuild};
+use tierlift_pool::{Pool, Salvage, SalvageReport};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::commands) struct Args {
     #[command(flatten)]
     meta: Meta,
+    #[command(flatten)]
+    salvage: SalvageArgs,
     /// Write the new metadata to this file (with --force, also over a block device that is large enough)
     #[arg(long, short, value_name = "FILE", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
@@ -85,15 +88,14 @@ struct Report<'a> {
     format: Format,
     output: Option<&'a Path>,
     layout_file: Option<&'a Path>,
-    warnings: Vec<String>,
+    salvage: &'a SalvageReport,
     #[serde(flatten)]
     rebuilt: &'a Rebuilt,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     args.check()?;
-    let pool = args.open()?;
-    warn(&pool);
+    let Salvage { pool, report: salvaged } = args.salvage.open(&args.meta)?;
     let options = args.options(&pool)?;
     let mut target =
         args.output.as_deref().map(|path| Target::open(path, args.force, &[&args.meta.place])).transpose()?;
@@ -111,8 +113,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         output.finish()?;
     }
     layout.map(|output| write_layout(output, &rebuilt)).transpose()?;
-    args.report(&pool, &rebuilt)?;
-    Ok(superblock_outcome(&pool).and(outcome(&rebuilt)))
+    args.report(&salvaged, &rebuilt)?;
+    Ok(salvage::outcome(&salvaged).and(outcome(&rebuilt)))
 }
 
 /// Damage took everything; a pool that never held anything is no such case.
@@ -180,11 +182,6 @@ impl Args {
         Ok(())
     }
 
-    /// The pool as far as it can be read.
-    fn open(&self) -> anyhow::Result<Pool> {
-        self.meta.open()
-    }
-
     fn options(&self, pool: &Pool) -> anyhow::Result<RebuildOptions> {
         let sizes =
             self.device_sizes.iter().map(|DeviceSize(id, size)| (*id, Bytes(size.0.saturating_add(511)).to_sectors()));
@@ -193,14 +190,14 @@ impl Args {
         Ok(RebuildOptions { format, device_sizes: sizes.collect(), mode })
     }
 
-    fn report(&self, pool: &Pool, rebuilt: &Rebuilt) -> anyhow::Result<()> {
+    fn report(&self, salvaged: &SalvageReport, rebuilt: &Rebuilt) -> anyhow::Result<()> {
         let report = Report {
             source: self.meta.place.to_string(),
             dry_run: self.dry_run,
             format: self.format.into(),
             output: self.output.as_deref(),
             layout_file: self.layout.as_deref(),
-            warnings: pool.warnings(),
+            salvage: salvaged,
             rebuilt,
         };
         if self.json { print_json("tierlift.pool-repair/1", &report) } else { print(&report.describe()) }
@@ -216,6 +213,7 @@ impl Report<'_> {
         };
         let bytes = rebuilt.block_size.bytes();
         let mut lines = vec![
+            salvage::describe(self.salvage),
             format!("{}: {}", self.source, if self.dry_run { "would be written anew" } else { "written anew" }),
             format!("  form         {form}"),
             format!("  metadata     {} of {} blocks of {bytes} bytes used", rebuilt.blocks_used, rebuilt.blocks),
