@@ -12,6 +12,7 @@ mod demo;
 mod deps;
 mod image;
 mod kernel;
+mod matrix;
 mod paths;
 mod process;
 mod test;
@@ -37,6 +38,8 @@ enum Verb {
     Boot(boot::Args),
     /// Recover a sample pool from a whole disk image, from nothing to files, and show the report
     Demo,
+    /// Damage pools in every way there is, salvage them, and print what comes back and what does not
+    Matrix(matrix::Args),
     /// Run every check and test: format, lints, unit and golden tests, virtual-machine scenarios
     Test(test::Args),
 }
@@ -48,6 +51,7 @@ fn main() -> anyhow::Result<()> {
         Verb::Image => image::run(),
         Verb::Boot(args) => boot::run(&args),
         Verb::Demo => demo::run(),
+        Verb::Matrix(args) => matrix::run(&args),
         Verb::Test(args) => test::run(&args),
     }
 }

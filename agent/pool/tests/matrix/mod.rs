@@ -1,0 +1,60 @@
+//! Measuring salvage: pools whose truth is known, damaged in every way of the model, and what comes back.
+#![allow(dead_code, clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+
+mod peer;
+mod sample;
+mod score;
+mod table;
+
+pub use peer::Peer;
+pub use sample::{Sample, large, simulated};
+pub use score::Score;
+pub use table::Row;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tierlift_forge::damage::Accident;
+use tierlift_ondisk::units::MetaBlock;
+use tierlift_pool::{Hints, SalvageOptions, salvage};
+
+/// What one accident to one pool led to.
+pub struct Trial {
+    /// The live-leaf bound, as a share.
+    pub bound: f64,
+    /// What salvage got.
+    pub score: Score,
+    /// What the peer got, where it can read such pools at all.
+    pub peer: Option<Score>,
+}
+
+/// Lets the accident happen; `None` when it cannot happen to this pool.
+pub fn trial(sample: &Sample, accident: &Accident, seed: u64, peer: Option<&Peer>) -> Option<Trial> {
+    let mut image = sample.image.clone();
+    let touched = accident.apply(&mut image, &sample.layout, seed)?;
+    let peer = peer.filter(|_| sample.is_mainline).map(|peer| peer.score(sample, &image));
+    Some(Trial { bound: bound(sample, &touched), score: salvaged(sample, image), peer })
+}
+
+/// The live-leaf bound: mappings stated by leaves that the accident did not touch.
+fn bound(sample: &Sample, touched: &BTreeSet<MetaBlock>) -> f64 {
+    sample.layout.live_mappings(touched) as f64 / sample.truth.count.max(1) as f64
+}
+
+/// Salvages with what the volume group's text would say.
+fn salvaged(sample: &Sample, image: Vec<u8>) -> Score {
+    let superblock = &sample.layout.superblock;
+    let hints = Hints {
+        chunk_size: Some(superblock.chunk_size),
+        chunks: Some(superblock.data_map.nr_blocks),
+        transaction: Some(superblock.transaction),
+    };
+    match salvage(Arc::new(image), &SalvageOptions { hints, ..SalvageOptions::default() }, &mut |_| {}) {
+        Err(_) => Score::nothing(&sample.truth),
+        Ok(salvaged) => {
+            let report = &salvaged.report;
+            let exit = if report.is_untouched() && report.lost_mappings == 0 { 0 } else { 2 };
+            let score = Score::of(&salvaged.pool, &sample.truth);
+            Score { exit, predicted: Some(report.lost_mappings), ..score }
+        }
+    }
+}
