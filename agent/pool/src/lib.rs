@@ -11,6 +11,7 @@ mod error;
 mod fault;
 mod looks_like;
 mod mode;
+pub mod pack;
 mod pool;
 mod probe;
 mod reader;

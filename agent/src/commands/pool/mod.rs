@@ -7,6 +7,7 @@ mod mapfile;
 mod new_metadata;
 mod open;
 mod output;
+mod pack;
 mod progress;
 mod read;
 mod repair;
@@ -32,6 +33,10 @@ pub(super) enum Verb {
     Read(read::Args),
     /// Write new metadata from everything that can be read of a damaged pool; the source stays as it is
     Repair(repair::Args),
+    /// Pack metadata into a small file that can be sent to somebody: no user data in it
+    Pack(pack::PackArgs),
+    /// Restore metadata from a packed file
+    Unpack(pack::UnpackArgs),
 }
 
 pub(super) fn run(verb: Verb) -> anyhow::Result<Outcome> {
@@ -41,6 +46,8 @@ pub(super) fn run(verb: Verb) -> anyhow::Result<Outcome> {
         Verb::Dump(args) => dump::run(&args),
         Verb::Read(args) => read::run(&args),
         Verb::Repair(args) => repair::run(&args),
+        Verb::Pack(args) => pack::run_pack(&args),
+        Verb::Unpack(args) => pack::run_unpack(&args),
     }
 }
 
