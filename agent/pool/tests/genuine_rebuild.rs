@@ -3,25 +3,18 @@
 
 mod common;
 
-use common::{Content, content, hash};
+use common::{Content, content, hash, rebuilt};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use tierlift_ondisk::thin::{BlockSize, Family, flags};
 use tierlift_ondisk::units::{Bytes, MetaBlock};
 use tierlift_ondisk::view::ReadAt;
-use tierlift_pool::rebuild::{Format, RebuildOptions, Rebuilt, Segment, Target, rebuild};
+use tierlift_pool::rebuild::{Format, RebuildOptions, Rebuilt, Segment, Target};
 use tierlift_pool::{Mode, Pool, RingState, ThinReader, View};
 
 fn open(name: &str) -> Pool {
     Pool::open(Arc::new(common::metadata(name))).unwrap()
-}
-
-fn rebuilt(pool: &Pool, format: Format) -> (Pool, Rebuilt) {
-    let mut bytes = Vec::new();
-    let report = rebuild(pool, &RebuildOptions { format, ..RebuildOptions::default() }, &mut bytes).unwrap();
-    bytes.resize((report.blocks as usize) * report.block_size.bytes(), 0);
-    (Pool::open(Arc::new(bytes)).unwrap(), report)
 }
 
 /// Blocks the source had in use, with everything that is not rebuilt.
@@ -31,7 +24,7 @@ fn used_bytes(pool: &Pool) -> u64 {
 
 fn check_own_form(name: &str) {
     let old = open(name);
-    let (new, report) = rebuilt(&old, Format::Own);
+    let (new, report) = rebuilt(&old, &RebuildOptions::default());
     assert!(report.is_whole(), "{name}: {report:?}");
     assert_eq!(content(&new), content(&old), "{name}");
     assert_eq!(new.devices().devices.keys().collect::<Vec<_>>(), old.devices().devices.keys().collect::<Vec<_>>());
@@ -110,7 +103,7 @@ impl ReadAt for Assembled {
 
 fn check_mainline_form(name: &str) {
     let old = open(name);
-    let (new, report) = rebuilt(&old, Format::Mainline);
+    let (new, report) = rebuilt(&old, &RebuildOptions { format: Format::Mainline, ..RebuildOptions::default() });
     assert!(report.is_whole(), "{name}: {report:?}");
     assert_eq!((new.blocks().size(), new.family(), new.superblock().version), (BlockSize::K4, Family::Mainline, 2));
     assert_eq!(new.superblock().flags, 0);

@@ -108,7 +108,8 @@ fn forged(device: u64, records: &[(u32, u32, u64)], payload: &[u8]) -> Vec<u8> {
 fn hostile_files_are_refused_in_words() {
     let unit = [7; 4096];
     assert_eq!(unpacked(&forged(1 << 20, &[(1, 1, 0), (1, 1, 255), (3, 0, 2)], &unit)).unwrap().1.packed, Bytes(8192));
-    let hostile: [(&str, u64, &[(u32, u32, u64)]); 9] = [
+    type Records = &'static [(u32, u32, u64)];
+    let hostile: [(&str, u64, Records); 9] = [
         ("outside", 1 << 20, &[(1, 1, 256), (3, 0, 1)]),
         ("outside", 1 << 20, &[(1, 1, u64::MAX), (3, 0, 1)]),
         ("out of order", 1 << 20, &[(1, 1, 5), (1, 1, 5), (3, 0, 2)]),

@@ -9,6 +9,7 @@ use tierlift_forge::Fixture;
 use tierlift_ondisk::thin::{MappingValue, TierValue};
 use tierlift_ondisk::units::{Bytes, DeviceId, Sectors};
 use tierlift_ondisk::view::ReadAt;
+use tierlift_pool::rebuild::{RebuildOptions, Rebuilt, rebuild};
 use tierlift_pool::{KeyRange, Pool, Step, ThinReader, View};
 
 /// The pools that are whole.
@@ -131,4 +132,12 @@ pub fn hash(reader: &ThinReader) -> String {
         offset += count as u64;
     }
     tierlift_ondisk::field::hex(&hasher.finalize())
+}
+
+/// New metadata in memory, opened.
+pub fn rebuilt(pool: &Pool, options: &RebuildOptions) -> (Pool, Rebuilt) {
+    let mut bytes = Vec::new();
+    let report = rebuild(pool, options, &mut bytes).unwrap();
+    bytes.resize((report.blocks as usize) * report.block_size.bytes(), 0);
+    (Pool::open(Arc::new(bytes)).unwrap(), report)
 }
