@@ -2,7 +2,8 @@
 //!
 //! Prints a line for each accident and population, then one for each accident and one for all. Percent of the mappings that
 //! the last commit holds. *bound*: those in untouched leaves of the last commit; *silent*: neither found nor said to be lost;
-//! *prediction*: by how much the predicted loss is off; *thin_repair*: what that tool recovers, less what is not true.
+//! *prediction*: by how much the predicted loss is off; *false*: trials said to be whole that are not; *exits*: 0 whole, 1 put
+//! right, 2 damaged but usable, 4 nothing; *thin_repair*: what that tool recovers, less what is not true.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
 #[path = "../tests/matrix/mod.rs"]

@@ -1,5 +1,6 @@
 //! Measuring salvage: pools whose truth is known, damaged in every way of the model, and what comes back.
-#![allow(dead_code, clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+// The test and the full form use different parts.
+#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
 mod peer;
 mod sample;
@@ -21,6 +22,8 @@ use tierlift_pool::{Hints, SalvageOptions, salvage};
 pub struct Trial {
     /// The live-leaf bound, as a share.
     pub bound: f64,
+    /// The device records were not touched: how much there was is known.
+    pub has_records: bool,
     /// What salvage got.
     pub score: Score,
     /// What the peer got, where it can read such pools at all.
@@ -32,7 +35,8 @@ pub fn trial(sample: &Sample, accident: &Accident, seed: u64, peer: Option<&Peer
     let mut image = sample.image.clone();
     let touched = accident.apply(&mut image, &sample.layout, seed)?;
     let peer = peer.filter(|_| sample.is_mainline).map(|peer| peer.score(sample, &image));
-    Some(Trial { bound: bound(sample, &touched), score: salvaged(sample, image), peer })
+    let has_records = sample.layout.details.nodes().all(|node| !touched.contains(&node));
+    Some(Trial { bound: bound(sample, &touched), has_records, score: salvaged(sample, image), peer })
 }
 
 /// The live-leaf bound: mappings stated by leaves that the accident did not touch.
@@ -51,9 +55,9 @@ fn salvaged(sample: &Sample, image: Vec<u8>) -> Score {
     match salvage(Arc::new(image), &SalvageOptions { hints, ..SalvageOptions::default() }, &mut |_| {}) {
         Err(_) => Score::nothing(&sample.truth),
         Ok(salvaged) => {
-            let report = &salvaged.report;
-            let exit = if report.is_untouched() && report.lost_mappings == 0 { 0 } else { 2 };
-            let score = Score::of(&salvaged.pool, &sample.truth);
+            let (report, score) = (&salvaged.report, Score::of(&salvaged.pool, &sample.truth));
+            let lost = score.has_holes || report.lost_mappings > 0;
+            let exit = if lost { 2 } else { u8::from(!report.is_untouched()) };
             Score { exit, predicted: Some(report.lost_mappings), ..score }
         }
     }

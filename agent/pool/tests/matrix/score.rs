@@ -82,6 +82,11 @@ impl Found {
         found
     }
 
+    fn has_holes(&self) -> bool {
+        let empty = self.lost_roots.is_empty() && self.tier_holes.is_empty();
+        !empty || self.holes.values().any(|holes| !holes.is_empty())
+    }
+
     fn is_in_hole(&self, device: u64, at: u64) -> bool {
         let inside = |holes: &[KeyRange], key: u64| holes.iter().any(|hole| hole.contains(key));
         inside(&self.lost_roots, device) || self.holes.get(&device).is_some_and(|holes| inside(holes, at))
@@ -109,7 +114,9 @@ pub struct Score {
     pub tier_wrong: u64,
     /// Mappings that the tool itself says are missing.
     pub predicted: Option<u64>,
-    /// 0 whole, 2 damaged but usable, 4 nothing usable.
+    /// Something is said to be lost.
+    pub has_holes: bool,
+    /// 0 whole, 1 put right, 2 damaged but usable, 4 nothing usable.
     pub exit: u8,
 }
 
@@ -124,6 +131,7 @@ impl Score {
         let found = Found::read(pool);
         let mut score = Self::nothing(truth);
         score.exit = 0;
+        score.has_holes = found.has_holes();
         for (id, mappings) in &truth.devices {
             let there = found.devices.get(id).map(Vec::as_slice).unwrap_or_default();
             score.add_device(&found, *id, mappings, there);
@@ -149,6 +157,16 @@ impl Score {
             }
         }
         self.extra += there.len() as u64 - matched;
+    }
+
+    /// Mappings of which something untrue is said.
+    pub fn lies(&self) -> u64 {
+        self.wrong + self.extra + self.silent
+    }
+
+    /// Said to be whole, and is not.
+    pub fn is_falsely_clean(&self) -> bool {
+        self.exit < 2 && (self.right < self.total || self.lies() > 0 || self.tier_right < self.tier_total)
     }
 
     /// A count as a share of the true mappings.

@@ -19,13 +19,14 @@ pub struct Row {
     tier_wrong: u64,
     prediction: f64,
     exits: BTreeMap<u8, u32>,
+    falsely_clean: u32,
     peers: u32,
     peer_net: f64,
 }
 
 impl Row {
     /// What the columns are.
-    pub const HEAD: &str = "trials |   bound  recall   worst |  wrong  extra  silent | tiers right/wrong | prediction | exits | thin_repair";
+    pub const HEAD: &str = "trials |   bound  recall   worst |  wrong  extra  silent | tiers right/wrong | prediction | false | exits           | thin_repair";
 
     /// One more.
     pub fn add(&mut self, trial: &Trial) {
@@ -43,6 +44,7 @@ impl Row {
         self.tier_wrong += score.tier_wrong;
         self.prediction += score.prediction_error().unwrap_or_default();
         *self.exits.entry(score.exit).or_default() += 1;
+        self.falsely_clean += u32::from(score.is_falsely_clean());
         if let Some(peer) = &trial.peer {
             self.peers += 1;
             self.peer_net += peer.net();
@@ -74,7 +76,7 @@ impl fmt::Display for Row {
         let exits: Vec<_> = self.exits.iter().map(|(exit, times)| format!("{exit}x{times}")).collect();
         write!(f, "{:6} | {bound:7.2} {recall:7.2} {worst:7.2} ", self.trials)?;
         write!(f, "| {wrong:6.3} {extra:6.3} {silent:7.3} | {:>17} ", self.tiers())?;
-        write!(f, "| {:10.3} | {} ", self.mean(self.prediction), exits.join(" "))?;
+        write!(f, "| {:10.3} | {:5} | {:<15} ", self.mean(self.prediction), self.falsely_clean, exits.join(" "))?;
         if self.peers > 0 {
             write!(f, "| {:6.1}", 100.0 * self.peer_net / f64::from(self.peers))?;
         }
