@@ -4,6 +4,7 @@
 //! orphan lie where its parents allow and it stood higher in its tree. Siblings never overlap, so each certain child rules
 //! out others. What remains possible in more than one place is left alone: it is lost, not guessed.
 
+use super::lineage::Lineage;
 use super::orphan::Orphan;
 use super::reach::{Dangling, Reach, Tree};
 use super::scan::Scan;
@@ -25,7 +26,7 @@ pub(crate) struct Holder {
     pub window: KeyRange,
     pub height: Option<u8>,
     pub children: Vec<Child>,
-    /// Indices of orphans by first key, to tell overlaps.
+    /// First and last keys of the children, to tell overlaps.
     taken: BTreeMap<u64, u64>,
 }
 
@@ -44,11 +45,29 @@ struct Index {
     reach: Vec<u64>,
 }
 
-/// Decides for one tree. `rivals` says that lost nodes exist of which not even the window is known.
-pub(crate) fn adopt(tree: Tree, orphans: &[Orphan], reach: &Reach, scan: &Scan, rivals: bool) -> Adoption {
+/// Decides for one tree. `lineage` says whose a node can be by older lists of roots; `rivals` that lost nodes exist of which not even the window is known.
+pub(crate) fn adopt(
+    tree: Tree,
+    orphans: &[Orphan],
+    reach: &Reach,
+    scan: &Scan,
+    lineage: &Lineage,
+    rivals: bool,
+) -> Adoption {
     let mut index = Index::new(tree, reach, scan);
-    let mut open: Vec<(Orphan, Vec<usize>)> =
-        (orphans.iter()).filter(|orphan| orphan.tree == tree).map(|orphan| (*orphan, index.possible(orphan))).collect();
+    let owners = index.owners(reach);
+    let may_own = |holder: usize, orphan: &Orphan| match owners.get(&holder) {
+        Some(devices) => devices.iter().any(|device| lineage.allows(orphan.child.block, *device)),
+        None => true,
+    };
+    let mut open: Vec<(Orphan, Vec<usize>)> = (orphans.iter())
+        .filter(|orphan| orphan.tree == tree)
+        .map(|orphan| {
+            let mut possible = index.possible(orphan);
+            possible.retain(|holder| may_own(*holder, orphan));
+            (*orphan, possible)
+        })
+        .collect();
     let mut settled = BTreeSet::new();
     if rivals {
         return Adoption { holders: index.holders, undecided: open.into_iter().map(|(orphan, _)| orphan).collect() };
@@ -97,6 +116,19 @@ impl Index {
             })
             .collect();
         Self { holders, reach }
+    }
+
+    /// The devices of each lost node that was the root of a device's tree.
+    fn owners(&self, reach: &Reach) -> BTreeMap<usize, Vec<u64>> {
+        let numbers: BTreeMap<_, _> =
+            self.holders.iter().enumerate().map(|(number, holder)| (holder.block, number)).collect();
+        let mut owners: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+        for (device, root) in &reach.device_roots {
+            if let Some(number) = numbers.get(root) {
+                owners.entry(*number).or_default().push(*device);
+            }
+        }
+        owners
     }
 
     /// All lost nodes that could have been above this orphan.

@@ -22,6 +22,8 @@ pub(crate) struct Candidate {
     pub reason: String,
     /// Block 0 and the newest copy say the same: no other generation is newer.
     pub certain: bool,
+    /// The pool keeps copies but none is left to compare with: an older state may have been put in block 0.
+    pub doubtful: bool,
 }
 
 /// A copy as it must stand in block 0.
@@ -51,6 +53,7 @@ pub(crate) fn candidates(scan: &Scan, ring: &Ring) -> Vec<Candidate> {
         superblock: as_block0(copy),
         reason: format!("the newest usable copy in the ring, number {}", copy.backup_id),
         certain: false,
+        doubtful: false,
     });
     let Some(block0) = block0 else { return copies.collect() };
     let state = ring.judge(block0);
@@ -59,6 +62,7 @@ pub(crate) fn candidates(scan: &Scan, ring: &Ring) -> Vec<Candidate> {
         superblock: block0.clone(),
         reason: reason.to_owned(),
         certain: state == RingState::Agrees,
+        doubtful: state == RingState::NoCopies,
     };
     match state {
         RingState::Behind { .. } => copies.chain([of_block0("older than the newest copy in the ring")]).collect(),
@@ -74,8 +78,13 @@ pub(crate) fn all(scan: &Scan, ring: &Ring) -> Vec<Candidate> {
     let block0 = scan.superblocks.get(&MetaBlock(0)).filter(|found| probe::accept(found).is_ok());
     let block0 = block0.map(|found| (Generation::Block0, found.clone()));
     let copies = ring.copies.iter().rev().map(|(block, copy)| (Generation::Copy { block: *block }, as_block0(copy)));
-    let candidate =
-        |(generation, superblock)| Candidate { generation, superblock, reason: String::new(), certain: false };
+    let candidate = |(generation, superblock)| Candidate {
+        generation,
+        superblock,
+        reason: String::new(),
+        certain: false,
+        doubtful: false,
+    };
     block0.into_iter().chain(copies).map(candidate).collect()
 }
 

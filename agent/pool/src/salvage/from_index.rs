@@ -19,7 +19,7 @@ use tierlift_ondisk::thin::{
 use tierlift_ondisk::units::{MetaBlock, Sectors};
 
 /// Index blocks tried.
-const MOST_INDEXES: usize = 512;
+const MOST_INDEXES: usize = 256;
 /// Pointers followed over all of them.
 const MOST_POINTERS: usize = 400_000_000;
 
@@ -32,7 +32,7 @@ struct Judged {
     edges: HashMap<MetaBlock, u32>,
 }
 
-/// Generations by their index blocks, the least contradicted first, each with its contradictions. `template` is the newest
+/// Generations by their index blocks: the least contradicted, the newest first, each with its contradictions. `template` is the newest
 /// superblock of any age: what never changes is taken from it.
 pub(super) fn candidates(
     blocks: &Blocks,
@@ -49,7 +49,30 @@ pub(super) fn candidates(
     judged.sort_by_key(|judged| judged.contradictions);
     let least = judged.first().map_or(0, |judged| judged.contradictions);
     judged.retain(|judged| judged.contradictions == least);
+    newest_first(&mut judged, scan);
     judged.iter().filter_map(|judged| candidate(blocks, scan, judged, template, hints)).collect()
+}
+
+/// Kernels allocate in a circle: each commit's index block lies beyond the last one's, until the end of the device. Neighbours
+/// in that order share most nodes; the weakest link of the circle lies between the newest generation and the oldest.
+fn newest_first(judged: &mut [Judged], scan: &Scan) {
+    judged.sort_by_key(|judged| std::cmp::Reverse(judged.block));
+    let mut nodes: Vec<_> = scan.nodes.keys().copied().collect();
+    nodes.sort_unstable();
+    let live: Vec<Vec<bool>> =
+        judged.iter().map(|judged| nodes.iter().map(|block| is_live(&judged.committed, *block)).collect()).collect();
+    let likeness = |older: &Vec<bool>, newer: &Vec<bool>| {
+        let shared = older.iter().zip(newer).filter(|(older, newer)| **older && **newer).count() as u64;
+        let size = |live: &[bool]| live.iter().filter(|live| **live).count() as u64;
+        shared.saturating_mul(1_000_000).checked_div(size(older).max(size(newer))).unwrap_or(0)
+    };
+    // The link before each one: to the next higher block, and around the end.
+    let before = live.last().into_iter().chain(&live);
+    let weakest =
+        before.zip(&live).map(|(higher, own)| likeness(higher, own)).enumerate().min_by_key(|(_, likeness)| *likeness);
+    if let Some((first, _)) = weakest {
+        judged.rotate_left(first);
+    }
 }
 
 /// Every inner node with its children.
@@ -136,7 +159,7 @@ fn candidate(
     let reason = "found by scanning: its space map agrees with the nodes it counts".to_owned();
     let generation = Generation::Index { block: judged.block };
     superblock.metadata_map.ref_count_root = overflow_tree(blocks, scan, judged, &parentless).unwrap_or(nowhere);
-    Some((Candidate { generation, superblock, reason, certain: false }, judged.contradictions))
+    Some((Candidate { generation, superblock, reason, certain: false, doubtful: false }, judged.contradictions))
 }
 
 type Details = (MetaBlock, DetailsSize, BTreeMap<u64, DeviceDetails>);

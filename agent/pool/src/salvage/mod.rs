@@ -11,6 +11,7 @@ mod classify;
 mod committed;
 mod from_index;
 mod generations;
+mod lineage;
 mod options;
 mod orphan;
 mod plan;
@@ -29,7 +30,6 @@ use crate::probe;
 use crate::ring::Ring;
 use choose::Candidate;
 use scan::Scan;
-use std::collections::BTreeSet;
 use tierlift_ondisk::thin::BlockSize;
 use tierlift_ondisk::units::MetaBlock;
 use tierlift_ondisk::view::ReadAt;
@@ -68,18 +68,19 @@ fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> 
     if let Some(certain) = by_superblock.iter().find(|candidate| candidate.certain) {
         return Some((certain.clone(), choose::contradictions(blocks, scan, &certain.superblock)));
     }
-    let known: BTreeSet<_> = by_superblock.iter().map(|known| known.superblock.metadata_map.bitmap_root).collect();
     let best = choose::best(blocks, scan, by_superblock);
-    let is_copy = |(candidate, _): &&(Candidate, u64)| matches!(candidate.generation, Generation::Copy { .. });
-    let may_be_newer = best.as_ref().filter(is_copy).is_some() && choose::may_lack_newest(scan, ring);
+    let may_be_newer = best.as_ref().is_some_and(|(best, _)| {
+        best.doubtful || matches!(best.generation, Generation::Copy { .. }) && choose::may_lack_newest(scan, ring)
+    });
     if best.as_ref().is_some_and(|(_, contradictions)| *contradictions == 0) && !may_be_newer {
         return best;
     }
-    let mut others = from_index();
-    others.retain(|(candidate, contradictions)| {
-        *contradictions == 0 && !known.contains(&candidate.superblock.metadata_map.bitmap_root)
-    });
-    if best.is_none() || others.len() == 1 { others.into_iter().next().or(best) } else { best }
+    let newest = from_index().into_iter().next().filter(|(_, contradictions)| *contradictions == 0);
+    let is_best = |found: &Candidate| {
+        let index = |candidate: &Candidate| candidate.superblock.metadata_map.bitmap_root;
+        best.as_ref().is_some_and(|(best, _)| index(best) == index(found))
+    };
+    newest.filter(|(found, _)| !is_best(found)).or(best)
 }
 
 /// Why there is nothing to salvage: as opening would say it.

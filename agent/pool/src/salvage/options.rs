@@ -141,6 +141,8 @@ pub struct SalvageReport {
     pub devices: Vec<SalvagedDevice>,
     /// Mappings that must be missing, by the devices' records.
     pub lost_mappings: u64,
+    /// Blocks of mapping trees, device records and the tier tree that stay lost.
+    pub lost_blocks: usize,
     /// Noteworthy.
     pub notes: Vec<String>,
 }
@@ -150,6 +152,7 @@ impl SalvageReport {
     pub fn is_untouched(&self) -> bool {
         self.generation == Generation::Block0
             && self.flipped_bits == 0
+            && self.lost_blocks == 0
             && self.adopted.is_empty()
             && self.contradictions == 0
             && self.devices.iter().all(|device| (device.record, device.root) == (Origin::Committed, Origin::Committed))

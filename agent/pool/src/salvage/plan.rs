@@ -4,6 +4,7 @@ use super::adopt::{Holder, adopt};
 use super::choose::Candidate;
 use super::classify::Classifier;
 use super::committed::Committed;
+use super::lineage::Lineage;
 use super::options::{Adopted, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
 use super::orphan::{Orphan, follow_unreached, orphans};
 use super::reach::{Reach, Tree};
@@ -84,6 +85,7 @@ pub(super) fn carry_out(
         undecided: work.undecided,
         devices,
         lost_mappings,
+        lost_blocks: work.lost_blocks(),
         notes: work.notes,
     };
     Ok(Salvage { pool, report })
@@ -122,10 +124,11 @@ impl Work<'_> {
         let held_unknown =
             is_ordinary(self.superblock.held_root) && !self.scan.superblocks.contains_key(&self.superblock.held_root);
         let roots_lost = reach.dangling.values().any(|lost| lost.tree == Tree::Roots);
+        let lineage = self.lineage(reach);
         let mut rest = Vec::new();
         for tree in [Tree::Mapping, Tree::Tier, Tree::Details, Tree::Roots] {
             let rivals = held_unknown && tree != Tree::Tier || roots_lost && tree == Tree::Mapping;
-            let adoption = adopt(tree, orphans, reach, self.scan, rivals);
+            let adoption = adopt(tree, orphans, reach, self.scan, &lineage, rivals);
             for holder in &adoption.holders {
                 if !holder.children.is_empty() {
                     self.synthesizer.inner(self.scan, holder.block, holder.window, &holder.children, true);
@@ -136,6 +139,24 @@ impl Work<'_> {
         }
         self.undecided = rest.len();
         rest
+    }
+
+    /// What older lists of roots say, when the root of a device's tree is lost.
+    fn lineage(&self, reach: &Reach) -> Lineage {
+        if !reach.device_roots.values().any(|root| reach.dangling.contains_key(root)) {
+            return Lineage::default();
+        }
+        let devices = reach.device_roots.keys().copied().collect();
+        Lineage::new(&self.blocks, self.scan, &devices, &self.older_tables(&self.blocks))
+    }
+
+    fn older_tables(&self, blocks: &Blocks) -> Vec<BTreeMap<u64, MetaBlock>> {
+        let classifier = Classifier { blocks, scan: self.scan, superblock: &self.superblock, family: self.family };
+        let is_roots = |block: MetaBlock| {
+            self.scan.nodes.get(&block).is_some_and(|node| node.kind == NodeKind::Leaf)
+                && classifier.tree_of(block) == Some(Tree::Roots)
+        };
+        roots::older_tables(blocks, self.scan, self.ring, &is_roots)
     }
 
     /// The one lost block of the upper level, with the device ids it spoke for.
@@ -151,18 +172,12 @@ impl Work<'_> {
     fn restore_roots(&mut self, orphans: &[Orphan]) {
         let Some((block, window)) = self.lost_root_of(Tree::Roots, self.superblock.mapping_root) else { return };
         let blocks = self.patched();
-        let classifier =
-            Classifier { blocks: &blocks, scan: self.scan, superblock: &self.superblock, family: self.family };
-        let is_roots = |block: MetaBlock| {
-            self.scan.nodes.get(&block).is_some_and(|node| node.kind == NodeKind::Leaf)
-                && classifier.tree_of(block) == Some(Tree::Roots)
-        };
-        let older = roots::older_tables(&blocks, self.scan, self.ring, &is_roots);
+        let older = self.older_tables(&blocks);
         let mut wanted: BTreeMap<u64, Option<DeviceDetails>> = BTreeMap::new();
         let details = self.details(&blocks);
         match &details {
             Some(details) => wanted.extend(details.iter().map(|(id, record)| (*id, Some(*record)))),
-            None => wanted.extend(older.last().into_iter().flatten().map(|(id, _)| (*id, None))),
+            None => wanted.extend(older.first().into_iter().flatten().map(|(id, _)| (*id, None))),
         }
         wanted.retain(|id, _| window.contains(*id));
         let children = |block: MetaBlock| children_of(&blocks, block);
@@ -232,6 +247,12 @@ impl Work<'_> {
             complete: complete.contains(&holder.block),
         };
         (self.holders.iter().map(adopted).collect(), self.devices(&records))
+    }
+
+    /// Blocks of devices, records and tiers that stay lost.
+    fn lost_blocks(&self) -> usize {
+        let ours = |tree: Tree| matches!(tree, Tree::Mapping | Tree::Roots | Tree::Details | Tree::Tier);
+        self.reach().dangling.values().filter(|lost| ours(lost.tree)).count()
     }
 
     /// Nodes of the tier tree, when every allocated tier block is mapped.

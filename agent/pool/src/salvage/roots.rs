@@ -14,6 +14,9 @@ use tierlift_ondisk::thin::{
 };
 use tierlift_ondisk::units::{Chunk, MetaBlock};
 
+/// Older lists looked at.
+pub(crate) const MOST_TABLES: usize = 32;
+
 /// A parentless mapping tree that may be a device's.
 #[derive(Debug, Clone, Copy)]
 struct Claim {
@@ -25,6 +28,9 @@ struct Claim {
 }
 
 /// Gives roots to devices. Devices without an entry stay lost.
+///
+/// An older list of roots proves more than it seems: devices that exist side by side never take over each other's nodes. So
+/// with a list that names every device of today, a tree or a part of one that was only one device's then is that device's now.
 pub(crate) fn assign(
     orphans: &[Orphan],
     wanted: &BTreeMap<u64, Option<DeviceDetails>>,
@@ -40,15 +46,16 @@ pub(crate) fn assign(
         .collect();
     claims.sort_unstable_by_key(|claim| claim.block);
     let mut assigned = BTreeMap::new();
-    let table = older.iter().max_by_key(|table| agreement(table, &claims, wanted));
-    if let Some(table) = table {
+    let complete = |table: &&BTreeMap<u64, MetaBlock>| wanted.keys().all(|device| table.contains_key(device));
+    for table in older.iter().filter(complete).take(MOST_TABLES) {
         by_history(table, &mut claims, wanted, &mut assigned);
-    }
-    by_size(&mut claims, wanted, &mut assigned);
-    if let Some(table) = table {
         by_lineage(table, &mut claims, wanted, children, &mut assigned);
     }
-    assigned
+    by_size(&mut claims, wanted, &mut assigned);
+    let all_known = wanted.values().all(Option::is_some);
+    // Without records only a list that explains every tree there is can be believed.
+    let explained = assigned.len() == wanted.len() && claims.iter().all(|claim| claim.devices == 0);
+    if all_known || explained { assigned } else { BTreeMap::new() }
 }
 
 fn matches(claim: &Claim, record: Option<&DeviceDetails>) -> bool {
@@ -59,39 +66,23 @@ fn matches(claim: &Claim, record: Option<&DeviceDetails>) -> bool {
     }
 }
 
-/// Devices of which an older list says something that is still true.
-fn agreement(
-    table: &BTreeMap<u64, MetaBlock>,
-    claims: &[Claim],
-    wanted: &BTreeMap<u64, Option<DeviceDetails>>,
-) -> usize {
-    let agrees = |(device, root): &(&u64, &MetaBlock)| {
-        let record = wanted.get(*device);
-        let claim = claims.iter().find(|claim| claim.block == **root);
-        record.zip(claim).is_some_and(|(record, claim)| matches(claim, record.as_ref()))
-    };
-    table.iter().filter(agrees).count()
-}
-
+/// Trees that were, and still are, those of the same devices.
 fn by_history(
     table: &BTreeMap<u64, MetaBlock>,
     claims: &mut [Claim],
     wanted: &BTreeMap<u64, Option<DeviceDetails>>,
     assigned: &mut BTreeMap<u64, MetaBlock>,
 ) {
-    for (device, root) in table {
-        let Some(record) = wanted.get(device) else { continue };
-        let Some(claim) = claims.iter_mut().find(|claim| claim.block == *root && claim.devices > 0) else { continue };
-        // A device newer than the list may have taken over this very tree: a snapshot made since.
-        let newcomer =
-            wanted.iter().any(|(other, record)| !table.contains_key(other) && matches(claim, record.as_ref()));
-        let proven = match record {
-            Some(_) => claim.whole && matches(claim, record.as_ref()) && !newcomer,
-            None => table.len() == wanted.len(),
+    for claim in claims.iter_mut().filter(|claim| claim.devices > 0) {
+        let owners: Vec<_> =
+            table.iter().filter(|(_, root)| **root == claim.block).map(|(device, _)| *device).collect();
+        let fits = |device: &u64| {
+            !assigned.contains_key(device) && wanted.get(device).is_some_and(|record| matches(claim, record.as_ref()))
         };
-        if proven {
-            claim.devices = claim.devices.saturating_sub(1);
-            assigned.insert(*device, *root);
+        // Shared then and by fewer now: which of them has moved on cannot be told.
+        if owners.len() == claim.devices as usize && owners.iter().all(fits) {
+            assigned.extend(owners.into_iter().map(|device| (device, claim.block)));
+            claim.devices = 0;
         }
     }
 }
@@ -121,7 +112,7 @@ fn by_size(
     }
 }
 
-/// A changed tree still shares most nodes with what it was.
+/// A changed tree still shares nodes with what it was; nodes that were only one device's tell whose it is.
 fn by_lineage(
     table: &BTreeMap<u64, MetaBlock>,
     claims: &mut [Claim],
@@ -129,28 +120,22 @@ fn by_lineage(
     children: &dyn Fn(MetaBlock) -> BTreeSet<u64>,
     assigned: &mut BTreeMap<u64, MetaBlock>,
 ) {
-    let open: Vec<_> = wanted.iter().filter(|(device, _)| !assigned.contains_key(*device)).collect();
-    // With a newcomer among them, origin and snapshot cannot be told apart by what they share.
-    if open.iter().any(|(device, _)| !table.contains_key(*device)) {
-        return;
+    let mut owners: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+    for (device, root) in table {
+        for child in children(*root) {
+            owners.entry(child).or_default().insert(*device);
+        }
     }
-    for (device, record) in open {
-        let Some(before) = table.get(device).map(|root| children(*root)).filter(|before| !before.is_empty()) else {
-            continue;
-        };
-        let mut shared: Vec<_> = (claims.iter().enumerate())
-            .filter(|(_, claim)| claim.devices > 0 && matches(claim, record.as_ref()))
-            .map(|(number, claim)| (children(claim.block).intersection(&before).count(), number))
-            .filter(|(shared, _)| *shared > 0)
-            .collect();
-        shared.sort_unstable();
-        let number = match shared.as_slice() {
-            [(_, only)] => *only,
-            [.., (second, _), (most, number)] if most > second => *number,
-            _ => continue,
-        };
-        if let Some(claim) = claims.get_mut(number) {
-            claim.devices = claim.devices.saturating_sub(1);
+    for claim in claims.iter_mut().filter(|claim| claim.devices == 1) {
+        let now = children(claim.block);
+        let told = now.iter().filter_map(|child| owners.get(child)).filter(|devices| devices.len() == 1);
+        let mut devices: Vec<_> = told.flatten().copied().collect();
+        devices.sort_unstable();
+        devices.dedup();
+        let [device] = devices.as_slice() else { continue };
+        let fits = wanted.get(device).is_some_and(|record| matches(claim, record.as_ref()));
+        if fits && !assigned.contains_key(device) {
+            claim.devices = 0;
             assigned.insert(*device, claim.block);
         }
     }
@@ -180,8 +165,6 @@ pub(crate) fn older_tables(
             tables.push(node.entries_u64().map(|(device, root)| (device, MetaBlock(root))).collect());
         }
     }
-    // `max_by_key` takes the last of equals.
-    tables.reverse();
     tables
 }
 

@@ -79,7 +79,9 @@ impl OptionalSalvage {
 
 /// What the salvage alone does to the exit code.
 pub(super) fn outcome(report: &SalvageReport) -> Outcome {
-    let lost = report.lost_mappings > 0 || report.devices.iter().any(|device| device.root == Origin::Lost);
+    let lost = report.lost_mappings > 0
+        || report.lost_blocks > 0
+        || report.devices.iter().any(|device| device.root == Origin::Lost);
     match (lost, report.is_untouched()) {
         (true, _) => Outcome::DAMAGE,
         (false, false) => Outcome::REPORTED,
