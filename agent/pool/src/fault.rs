@@ -87,6 +87,9 @@ pub enum Fault {
         /// What the parent allows.
         window: KeyRange,
     },
+    /// A node of another tree.
+    #[error("it already belongs to {0}")]
+    OtherTree(&'static str),
     /// Only the root of a tree may be empty.
     #[error("it is empty")]
     Empty,

@@ -5,6 +5,7 @@
 //! from the pool and its data devices without any help from a kernel: what is lost reads as an error, never as zeros.
 
 mod blocks;
+pub mod check;
 mod counts;
 pub mod dump;
 mod error;

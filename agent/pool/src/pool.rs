@@ -95,6 +95,11 @@ impl Pool {
         Self { family, ..self }
     }
 
+    /// The same pool at another superblock that lies in it: the reserved metadata snapshot.
+    pub(crate) fn at(&self, superblock: Superblock) -> Self {
+        Self { superblock, ..self.clone() }
+    }
+
     /// The superblock the pool was opened at.
     pub fn superblock(&self) -> &Superblock {
         &self.superblock

@@ -1,14 +1,11 @@
 //! Counting the entries of many trees that share most of their nodes, as snapshots do: each node is read once.
 
 use crate::blocks::Blocks;
-use crate::walk::{Place, ValueSize, load};
+use crate::walk::{MOST_LEVELS, Place, ValueSize, load};
 use serde::Serialize;
 use std::collections::HashMap;
 use tierlift_ondisk::thin::NodeKind;
 use tierlift_ondisk::units::MetaBlock;
-
-/// As in a walk; deeper is damage.
-const MOST_LEVELS: usize = 24;
 
 /// The sum of a tree or of a part of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

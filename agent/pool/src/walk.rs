@@ -61,7 +61,15 @@ pub(crate) fn load<'b>(
     buffer: &'b mut Vec<u8>,
 ) -> Result<Node<'b>, Fault> {
     blocks.read(place.block, BlockKind::Node, buffer)?;
-    let node = Node::decode(buffer)?;
+    hold(place, values, buffer)
+}
+
+/// Decodes a node whose block is sound and holds it against what its parent says of it.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn hold<'b>(place: Place, values: &mut ValueSize, block: &'b [u8]) -> Result<Node<'b>, Fault> {
+    let node = Node::decode(block)?;
     if node.is_empty() && !(place.is_root && node.kind() == NodeKind::Leaf) {
         return Err(Fault::Empty);
     }

@@ -30,7 +30,7 @@ struct Cli {
 enum Verb {
     /// List what is on disks or images: partitions, arrays, volume groups, pools
     Scan(scan::Args),
-    /// Look into a pool's metadata and repair a copy of them: stat, dump, read, repair, pack, unpack
+    /// Look into a pool's metadata and repair a copy of them: stat, check, generations, dump, read, repair, pack, unpack
     #[command(subcommand)]
     Pool(pool::Verb),
     /// Make a volume readable as a block device, over copy-on-write overlays (appliance)

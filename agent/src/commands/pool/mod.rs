@@ -1,5 +1,6 @@
 //! `tierlift pool …`: verbs on the metadata and data devices of one pool.
 
+mod check;
 mod dump;
 mod generations;
 mod losses;
@@ -25,6 +26,8 @@ use std::io::Write;
 pub(super) enum Verb {
     /// Tell a pool's state: sizes, use, flags, tiers, mode and how that was decided, thin devices
     Stat(stat::Args),
+    /// Check everything: trees, space maps, counts, superblock copies; tell what is damaged and what it costs
+    Check(check::Args),
     /// List every older state that can still be seen, and what each would give back
     Generations(generations::Args),
     /// Write out all mappings as thin_dump's XML, JSON or text
@@ -42,6 +45,7 @@ pub(super) enum Verb {
 pub(super) fn run(verb: Verb) -> anyhow::Result<Outcome> {
     match verb {
         Verb::Stat(args) => stat::run(&args),
+        Verb::Check(args) => check::run(&args),
         Verb::Generations(args) => generations::run(&args),
         Verb::Dump(args) => dump::run(&args),
         Verb::Read(args) => read::run(&args),

@@ -1,0 +1,398 @@
+//! The space maps: index, bitmaps and tree of counts are walked, and every count is computed again and compared.
+//!
+//! Counting less than is used is damage: a kernel would hand the block out again. Counting more is a leak. What cannot be
+//! compared because a bitmap is lost costs nothing, since a rebuild computes all counts anyway.
+
+use super::devices::tell_lost;
+use super::finding::{Kind, Map, Spread, Structure};
+use super::findings::Findings;
+use super::forest::Forest;
+use super::ring::old_slots;
+use crate::counts::Counts;
+use crate::fault::Fault;
+use crate::walk::ValueSize;
+use std::ops::Range;
+use tierlift_ondisk::thin::{Bitmap, BlockKind, IndexBlock, IndexEntry, SpaceMapRoot};
+use tierlift_ondisk::units::MetaBlock;
+
+/// Leaked metadata blocks that are looked into.
+const MOST_LEAKS: usize = 1024;
+
+/// A space map as it is on disk, without its bitmaps.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    map: Map,
+    root: SpaceMapRoot,
+    /// Bitmaps by block, each with its number.
+    index: Vec<(IndexEntry, u64)>,
+    /// Counts of 3 and more, by number.
+    large: Vec<(u64, u32)>,
+    /// Whether all bitmaps are known.
+    whole: bool,
+    /// Whether all counts of 3 and more are known.
+    large_whole: bool,
+    /// Blocks that one bitmap counts.
+    entries: u64,
+}
+
+impl Gathered {
+    /// Walks index and tree of counts, counting the pointers to their nodes and to the bitmaps.
+    pub(super) fn gather(forest: &mut Forest<'_>, map: Map, root: SpaceMapRoot) -> Self {
+        let entries = Bitmap::entries(forest.blocks.size()) as u64;
+        let (mut index, index_whole) = match map {
+            Map::Metadata => index_block(forest, root),
+            Map::Data | Map::Tier(_) => index_tree(forest, map, root),
+        };
+        let (mut large, large_whole) = count_tree(forest, map, root);
+        index.sort_unstable_by_key(|(_, number)| *number);
+        let bitmaps = root.nr_blocks.div_ceil(entries);
+        let all_there = tell_numbers(&mut forest.findings, map, root, &mut index, bitmaps, index_whole);
+        for (entry, _) in &index {
+            forest.refs.add(entry.block.0);
+        }
+        index.sort_unstable_by_key(|(entry, _)| entry.block);
+        large.sort_unstable();
+        Self { map, root, index, large, whole: index_whole && all_there, large_whole, entries }
+    }
+
+    /// Compares every count with what was computed. `slots` are the ring's blocks in the metadata map; `holes` tells that
+    /// parts of the trees are lost.
+    pub(super) fn compare(&self, forest: &mut Forest<'_>, computed: &Counts, slots: Option<Range<u64>>, holes: bool) {
+        let mut sums = Sums::new(self, computed, slots.unwrap_or(0..0));
+        let blocks: Vec<_> = self.index.iter().map(|(entry, _)| entry.block).collect();
+        forest.singles(&blocks, BlockKind::Bitmap, |forest, position, bytes| {
+            let Some((entry, number)) = self.index.get(position) else { return };
+            match bytes.and_then(|bytes| Ok(Bitmap::decode(bytes)?)) {
+                Ok(bitmap) => sums.bitmap(entry, *number, &bitmap),
+                Err(fault) => {
+                    sums.whole = false;
+                    self.tell_bitmap(&mut forest.findings, entry.block, *number, fault);
+                }
+            }
+        });
+        sums.tell(forest, holes);
+    }
+
+    fn tell_bitmap(&self, findings: &mut Findings, block: MetaBlock, bitmap: u64, fault: Fault) {
+        let mut covers = Spread::default();
+        let first = bitmap.saturating_mul(self.entries);
+        let end = first.saturating_add(self.entries).min(self.root.nr_blocks);
+        covers.add_range(first, end.saturating_sub(1));
+        let unit = self.map.unit();
+        findings.add(Structure::Bitmaps(self.map), block, Kind::BitmapLost { bitmap, fault, unit, covers });
+    }
+}
+
+type Index = Vec<(IndexEntry, u64)>;
+
+fn index_block(forest: &mut Forest<'_>, root: SpaceMapRoot) -> (Index, bool) {
+    let mut buffer = Vec::new();
+    forest.refs.add(root.bitmap_root.0);
+    let read = forest.blocks.read(root.bitmap_root, BlockKind::Index, &mut buffer);
+    match read.and_then(|()| Ok(IndexBlock::decode(&buffer)?)) {
+        Ok(block) => {
+            let bitmaps = root.nr_blocks.div_ceil(Bitmap::entries(forest.blocks.size()) as u64);
+            let used = usize::try_from(bitmaps).unwrap_or(usize::MAX);
+            (block.entries.into_iter().zip(0..).take(used).collect(), true)
+        }
+        Err(fault) => {
+            forest.findings.add(Structure::Index(Map::Metadata), root.bitmap_root, Kind::Unusable { fault });
+            (Vec::new(), false)
+        }
+    }
+}
+
+fn index_tree(forest: &mut Forest<'_>, map: Map, root: SpaceMapRoot) -> (Index, bool) {
+    let structure = Structure::Index(map);
+    let mut index = Vec::new();
+    forest.refs.add(root.bitmap_root.0);
+    let lost = |findings: &mut Findings, _: &_, lost| tell_lost(findings, structure, lost);
+    let sum = forest.tree(structure, root.bitmap_root, ValueSize::INDEX, lost, |node, _| {
+        index.extend(node.entries().filter_map(|(key, value)| Some((IndexEntry::decode(value).ok()?, key))));
+    });
+    (index, sum.broken == 0)
+}
+
+fn count_tree(forest: &mut Forest<'_>, map: Map, root: SpaceMapRoot) -> (Vec<(u64, u32)>, bool) {
+    let structure = Structure::CountTree(map);
+    let mut large = Vec::new();
+    forest.refs.add(root.ref_count_root.0);
+    let lost = |findings: &mut Findings, _: &_, lost| tell_lost(findings, structure, lost);
+    let sum = forest.tree(structure, root.ref_count_root, ValueSize::COUNTS, lost, |node, _| {
+        let value = |bytes: &[u8]| Some(u32::from_le_bytes(bytes.try_into().ok()?));
+        large.extend(node.entries().filter_map(|(key, bytes)| Some((key, value(bytes)?))));
+    });
+    (large, sum.broken == 0)
+}
+
+/// Bitmaps must be numbered from 0 without a gap. Takes those out that the map does not need; answers whether all others
+/// are there. A gap is told only when no lost node explains it.
+fn tell_numbers(
+    findings: &mut Findings,
+    map: Map,
+    root: SpaceMapRoot,
+    index: &mut Index,
+    bitmaps: u64,
+    index_whole: bool,
+) -> bool {
+    let (mut missing, mut beyond) = (Spread::default(), Spread::default());
+    let mut next = 0;
+    for (_, number) in index.iter() {
+        if *number >= bitmaps {
+            beyond.add(*number);
+        } else {
+            if *number > next {
+                missing.add_range(next, number.saturating_sub(1));
+            }
+            next = number.saturating_add(1);
+        }
+    }
+    if next < bitmaps {
+        missing.add_range(next, bitmaps.saturating_sub(1));
+    }
+    let structure = Structure::Index(map);
+    if let Some(bitmaps) = missing.some().filter(|_| index_whole) {
+        findings.add(structure, root.bitmap_root, Kind::BitmapMissing { bitmaps });
+    }
+    if let Some(beyond) = beyond.some() {
+        findings.add(structure, root.bitmap_root, Kind::BitmapBeyondEnd { bitmaps: beyond, expected: bitmaps });
+    }
+    missing.count == 0
+}
+
+/// Counts that differ from what they should be.
+#[derive(Debug, Default)]
+struct Differing {
+    blocks: Spread,
+    /// Number, expected, found: of the lowest number.
+    example: (u64, u32, u32),
+}
+
+impl Differing {
+    fn add(&mut self, number: u64, expected: u32, found: u32) {
+        if self.blocks.count == 0 || number < self.blocks.first {
+            self.example = (number, expected, found);
+        }
+        self.blocks.add(number);
+    }
+}
+
+/// What the bitmaps of one map add up to.
+struct Sums<'a> {
+    map: &'a Gathered,
+    computed: &'a Counts,
+    slots: Range<u64>,
+    reserved: u64,
+    allocated: u64,
+    whole: bool,
+    low: Differing,
+    high: Differing,
+    leaked: Vec<u64>,
+    free: Differing,
+    hint: Differing,
+    /// Bitmaps of which the index knows one free entry less than there is.
+    one_hidden: Spread,
+    beyond: Spread,
+    missing: Spread,
+    stray: Spread,
+}
+
+impl<'a> Sums<'a> {
+    fn new(map: &'a Gathered, computed: &'a Counts, slots: Range<u64>) -> Self {
+        Self {
+            map,
+            computed,
+            slots,
+            reserved: 0,
+            allocated: 0,
+            whole: map.whole,
+            low: Differing::default(),
+            high: Differing::default(),
+            leaked: Vec::new(),
+            free: Differing::default(),
+            hint: Differing::default(),
+            one_hidden: Spread::default(),
+            beyond: Spread::default(),
+            missing: Spread::default(),
+            stray: Spread::default(),
+        }
+    }
+
+    fn bitmap(&mut self, entry: &IndexEntry, number: u64, bitmap: &Bitmap<'_>) {
+        let first = number.saturating_mul(self.map.entries);
+        let length = self.map.root.nr_blocks.saturating_sub(first).min(self.map.entries);
+        let (mut used, mut first_free) = (0_u64, None);
+        let mut large = self.large_of(first, length);
+        for (index, block) in (0..).zip(first..).take(usize::try_from(length).unwrap_or(0)) {
+            let disk = bitmap.count(index).unwrap_or(0);
+            if disk == 0 {
+                first_free = first_free.or(Some(index as u64));
+            } else {
+                used = used.saturating_add(1);
+            }
+            let expected = self.computed.get(block);
+            let found = if disk < 3 { u32::from(disk) } else { self.large(&mut large, block, expected) };
+            if found != expected {
+                self.differs(block, expected, found);
+            }
+        }
+        self.add_stray(large, u64::MAX);
+        self.rest(bitmap, first, length);
+        self.allocated = self.allocated.saturating_add(used);
+        self.index_entry(entry, number, length, used, first_free);
+    }
+
+    /// The part of the tree of counts that one bitmap may refer to.
+    fn large_of(&self, first: u64, length: u64) -> &'a [(u64, u32)] {
+        let large = &self.map.large;
+        let end = first.saturating_add(length);
+        let (from, to) = (large.partition_point(|(n, _)| *n < first), large.partition_point(|(n, _)| *n < end));
+        large.get(from..to).unwrap_or_default()
+    }
+
+    /// The count of a block that the bitmap leaves to the tree. When that is damaged, the computed one is taken.
+    fn large(&mut self, large: &mut &'a [(u64, u32)], block: u64, expected: u32) -> u32 {
+        self.add_stray(large, block);
+        let skip = large.partition_point(|(number, _)| *number < block);
+        *large = large.get(skip..).unwrap_or_default();
+        match large.split_first() {
+            Some(((number, count), rest)) if *number == block => {
+                *large = rest;
+                *count
+            }
+            _ if self.map.large_whole => {
+                self.missing.add(block);
+                expected
+            }
+            _ => expected.max(3),
+        }
+    }
+
+    fn add_stray(&mut self, large: &[(u64, u32)], end: u64) {
+        for (number, _) in large.iter().take_while(|(number, _)| *number < end) {
+            self.stray.add(*number);
+        }
+    }
+
+    fn differs(&mut self, block: u64, expected: u32, found: u32) {
+        if self.slots.contains(&block) && found == expected.saturating_add(1) {
+            self.reserved = self.reserved.saturating_add(1);
+        } else if found < expected {
+            self.low.add(block, expected, found);
+        } else {
+            self.high.add(block, expected, found);
+            if self.leaked.len() < MOST_LEAKS {
+                self.leaked.push(block);
+            }
+        }
+    }
+
+    fn rest(&mut self, bitmap: &Bitmap<'_>, first: u64, length: u64) {
+        for index in length..self.map.entries {
+            let count = usize::try_from(index).ok().and_then(|index| bitmap.count(index));
+            if count.is_some_and(|count| count > 0) {
+                self.beyond.add(first.saturating_add(index));
+            }
+        }
+    }
+
+    /// For the last bitmap QNAP's tools count only free entries below the end, kernels all that the bitmap has room for.
+    fn index_entry(&mut self, entry: &IndexEntry, number: u64, length: u64, used: u64, first_free: Option<u64>) {
+        let free = self.map.entries.saturating_sub(used);
+        let found = u64::from(entry.nr_free);
+        let below_end = length.saturating_sub(used);
+        if found != free && found != below_end {
+            self.free.add(number, narrow(free), entry.nr_free);
+            let next = found.saturating_add(1);
+            if next == free || next == below_end {
+                self.one_hidden.add(number);
+            }
+        }
+        if let Some(first_free) = first_free.filter(|first| u64::from(entry.none_free_before) > *first) {
+            self.hint.add(number, narrow(first_free), entry.none_free_before);
+        }
+    }
+
+    fn tell(mut self, forest: &mut Forest<'_>, holes: bool) {
+        self.tell_old_ring(forest);
+        self.tell_counts(&mut forest.findings, holes);
+        self.tell_bookkeeping(&mut forest.findings);
+    }
+
+    fn tell_old_ring(&mut self, forest: &mut Forest<'_>) {
+        if self.map.map != Map::Metadata {
+            return;
+        }
+        let missing = self.slots.end.saturating_sub(self.slots.start).saturating_sub(self.reserved);
+        let beyond = self.slots.end.saturating_sub(self.slots.start.max(self.map.root.nr_blocks).min(self.slots.end));
+        if self.whole && missing > beyond {
+            forest.findings.add(Structure::Ring, None, Kind::RingNotReserved { found: self.reserved });
+        }
+        let old = old_slots(forest, &self.leaked);
+        if let Some(blocks) = old.some() {
+            forest.findings.add(Structure::Ring, MetaBlock(blocks.first), Kind::OldRing { blocks });
+        }
+        if old.count == self.high.blocks.count {
+            self.high = Differing::default();
+        }
+    }
+
+    fn tell_counts(&self, findings: &mut Findings, holes: bool) {
+        let (structure, unit) = (Structure::Bitmaps(self.map.map), self.map.map.unit());
+        if let Some(blocks) = self.low.blocks.some() {
+            let (example, expected, found) = self.low.example;
+            findings.add(structure, None, Kind::CountTooLow { unit, blocks, example, expected, found });
+        }
+        if let Some(blocks) = self.high.blocks.some() {
+            let (example, expected, found) = self.high.example;
+            findings.add(structure, None, Kind::CountTooHigh { unit, blocks, example, expected, found, holes });
+        }
+        let tree = Structure::CountTree(self.map.map);
+        if let Some(blocks) = self.missing.some() {
+            findings.add(tree, None, Kind::CountMissing { unit, blocks });
+        }
+        if let Some(blocks) = self.stray.some() {
+            findings.add(tree, None, Kind::CountStray { unit, blocks });
+        }
+    }
+
+    /// thin_restore up to 0.9 frees one block of the metadata map while it writes that very map: the bitmap says so, index
+    /// and total do not. All pools restored with it are like that, kernels carry it on, and nobody is hurt.
+    fn forgive_restored(&mut self) {
+        let total = self.allocated.saturating_add(1) == self.map.root.nr_allocated;
+        let one = self.one_hidden.count == 1 && self.free.blocks.count == 1;
+        if self.map.map == Map::Metadata && self.whole && total && one {
+            self.allocated = self.map.root.nr_allocated;
+            if self.hint.blocks == self.one_hidden {
+                self.hint = Differing::default();
+            }
+            self.free = Differing::default();
+        }
+    }
+
+    fn tell_bookkeeping(&mut self, findings: &mut Findings) {
+        self.forgive_restored();
+        let map = self.map.map;
+        if let Some(bitmaps) = self.free.blocks.some() {
+            let (_, expected, found) = self.free.example;
+            let kind = Kind::FreeCount { bitmaps, expected: expected.into(), found: found.into() };
+            findings.add(Structure::Index(map), None, kind);
+        }
+        if let Some(bitmaps) = self.hint.blocks.some() {
+            let (_, expected, found) = self.hint.example;
+            let kind = Kind::FreeHint { bitmaps, expected: expected.into(), found: found.into() };
+            findings.add(Structure::Index(map), None, kind);
+        }
+        if let Some(blocks) = self.beyond.some() {
+            findings.add(Structure::Bitmaps(map), None, Kind::CountBeyondEnd { blocks });
+        }
+        let (expected, found) = (self.allocated, self.map.root.nr_allocated);
+        if self.whole && expected != found {
+            findings.add(Structure::Superblock, MetaBlock(0), Kind::Allocated { unit: map.unit(), expected, found });
+        }
+    }
+}
+
+fn narrow(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
