@@ -165,6 +165,15 @@ impl<'a> Bitmap<'a> {
         Some((pair & 1) << 1 | pair >> 1)
     }
 
+    /// The counts of entries `4 * index` to `4 * index + 3` at once: four bits each, the first in the lowest. `None` beyond
+    /// the end.
+    pub fn four(&self, index: usize) -> Option<u16> {
+        let byte = u16::from(*self.bits.get(index)?);
+        // Each pair of bits to the lower half of four, then the two bits of each pair change places.
+        let apart = byte & 0x03 | (byte & 0x0C) << 2 | (byte & 0x30) << 4 | (byte & 0xC0) << 6;
+        Some((apart & 0x1111) << 1 | (apart & 0x2222) >> 1)
+    }
+
     /// Writes a whole block with its checksum from one count (0 to 3) per entry.
     pub fn encode(block_size: BlockSize, number: MetaBlock, counts: &[u8]) -> Vec<u8> {
         let mut out = vec![0; block_size.bytes()];
@@ -213,6 +222,10 @@ mod tests {
             let block = Bitmap::encode(BlockSize::K8, MetaBlock(3), &counts);
             let bitmap = Bitmap::decode(&block).unwrap();
             let back: Vec<_> = (0..counts.len()).filter_map(|index| bitmap.count(index)).collect();
+            for (index, counts) in counts.chunks_exact(4).enumerate() {
+                let four = counts.iter().rev().fold(0, |four, count| four << 4 | u16::from(*count));
+                prop_assert_eq!(bitmap.four(index), Some(four));
+            }
             prop_assert_eq!(back, counts);
         }
 

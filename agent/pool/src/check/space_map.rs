@@ -177,6 +177,27 @@ impl Differing {
     }
 }
 
+/// What the entries of one bitmap add up to.
+#[derive(Default)]
+struct Part<'a> {
+    used: u64,
+    first_free: Option<u64>,
+    /// The entries of the tree of counts not met yet.
+    large: &'a [(u64, u32)],
+}
+
+impl Part<'_> {
+    /// Adds four counts below 3.
+    fn add(&mut self, index: u64, four: u16) {
+        let in_use = (four | four >> 1) & 0x1111;
+        self.used = self.used.saturating_add(in_use.count_ones().into());
+        if in_use != 0x1111 && self.first_free.is_none() {
+            let free = u64::from((!in_use & 0x1111).trailing_zeros()) / 4;
+            self.first_free = Some(index.saturating_add(free));
+        }
+    }
+}
+
 /// What the bitmaps of one map add up to.
 struct Sums<'a> {
     map: &'a Gathered,
@@ -221,25 +242,37 @@ impl<'a> Sums<'a> {
     fn bitmap(&mut self, entry: &IndexEntry, number: u64, bitmap: &Bitmap<'_>) {
         let first = number.saturating_mul(self.map.entries);
         let length = self.map.root.nr_blocks.saturating_sub(first).min(self.map.entries);
-        let (mut used, mut first_free) = (0_u64, None);
-        let mut large = self.large_of(first, length);
-        for (index, block) in (0..).zip(first..).take(usize::try_from(length).unwrap_or(0)) {
-            let disk = bitmap.count(index).unwrap_or(0);
-            if disk == 0 {
-                first_free = first_free.or(Some(index as u64));
+        let mut part = Part { large: self.large_of(first, length), ..Part::default() };
+        for quarter in 0..length.div_ceil(4) {
+            let index = quarter.saturating_mul(4);
+            let disk = usize::try_from(quarter).ok().and_then(|quarter| bitmap.four(quarter)).unwrap_or(0);
+            let computed = self.computed.four(first.saturating_add(index));
+            // As nearly always: four counts that agree, none of which is in the tree, and none beyond the end.
+            if disk == computed && disk & disk >> 1 & 0x1111 == 0 && index.saturating_add(4) <= length {
+                part.add(index, disk);
             } else {
-                used = used.saturating_add(1);
-            }
-            let expected = self.computed.get(block);
-            let found = if disk < 3 { u32::from(disk) } else { self.large(&mut large, block, expected) };
-            if found != expected {
-                self.differs(block, expected, found);
+                let end = length.min(index.saturating_add(4));
+                (index..end).for_each(|index| self.entry(&mut part, first, index, disk >> (index % 4 * 4) & 15));
             }
         }
-        self.add_stray(large, u64::MAX);
+        self.add_stray(part.large, u64::MAX);
         self.rest(bitmap, first, length);
-        self.allocated = self.allocated.saturating_add(used);
-        self.index_entry(entry, number, length, used, first_free);
+        self.allocated = self.allocated.saturating_add(part.used);
+        self.index_entry(entry, number, length, part.used, part.first_free);
+    }
+
+    fn entry(&mut self, part: &mut Part<'a>, first: u64, index: u64, disk: u16) {
+        let block = first.saturating_add(index);
+        let expected = self.computed.get(block);
+        let found = if disk < 3 { u32::from(disk) } else { self.large(&mut part.large, block, expected) };
+        if disk == 0 {
+            part.first_free = part.first_free.or(Some(index));
+        } else {
+            part.used = part.used.saturating_add(1);
+        }
+        if found != expected {
+            self.differs(block, expected, found);
+        }
     }
 
     /// The part of the tree of counts that one bitmap may refer to.
