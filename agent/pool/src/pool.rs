@@ -3,7 +3,8 @@
 use crate::blocks::{Blocks, View};
 use crate::error::PoolError;
 use crate::fault::{Lost, Walk};
-use crate::probe;
+use crate::format::{self, FormatEvidence};
+use crate::probe::{self, Probed};
 use crate::ring::{Ring, RingState};
 use crate::walk::{Item, ValueSize, walk};
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub struct Pool {
     superblock: Superblock,
     family: Family,
     ring: Ring,
+    evidence: FormatEvidence,
 }
 
 /// What a streaming walk hands out, in key order.
@@ -64,8 +66,22 @@ impl Pool {
     /// # Errors
     /// What is there instead, which copies of a lost superblock exist, and what to do.
     pub fn open(metadata: View) -> Result<Self, PoolError> {
-        let (blocks, superblock) = probe::probe(&metadata)?;
-        Self::with_superblock(metadata, blocks.size(), superblock)
+        Self::open_as(metadata, None, None)
+    }
+
+    /// The same with a block size or a family that is known better than it can be probed.
+    ///
+    /// # Errors
+    /// As [`Pool::open`].
+    pub fn open_as(metadata: View, size: Option<BlockSize>, family: Option<Family>) -> Result<Self, PoolError> {
+        let Probed { blocks, superblock, mut evidence } = probe::probe(&metadata, size)?;
+        let mut pool = Self::with_blocks(blocks, superblock)?;
+        evidence.0.append(&mut pool.evidence.0);
+        pool = Self { evidence, ..pool };
+        Ok(match family {
+            Some(family) => pool.with_family(family),
+            None => pool,
+        })
     }
 
     /// Opens the pool at a superblock from elsewhere: a copy of the ring, or one rebuilt.
@@ -83,15 +99,16 @@ impl Pool {
     pub fn with_blocks(blocks: Blocks, superblock: Superblock) -> Result<Self, PoolError> {
         probe::accept(&superblock)?;
         let blocks = blocks.with_recorded_count(superblock.metadata_map.nr_blocks);
-        let family = family(&blocks, &superblock);
+        let (family, reason) = format::family(&blocks, &superblock);
         let keeps_copies = superblock.has(flags::SUPERBLOCK_BACKUP);
         let ring = if keeps_copies { Ring::find(&blocks) } else { Ring::default() };
-        Ok(Self { blocks, superblock, family, ring })
+        Ok(Self { blocks, superblock, family, ring, evidence: FormatEvidence(vec![reason]) })
     }
 
     /// The same as a pool of this family, whatever its records look like.
     #[must_use]
-    pub fn with_family(self, family: Family) -> Self {
+    pub fn with_family(mut self, family: Family) -> Self {
+        self.evidence.0.push(format!("{}: told so by the user, which decides", family.name()));
         Self { family, ..self }
     }
 
@@ -113,6 +130,11 @@ impl Pool {
     /// Who wrote the pool.
     pub fn family(&self) -> Family {
         self.family
+    }
+
+    /// Why it was taken to have its block size and family.
+    pub fn format_evidence(&self) -> &FormatEvidence {
+        &self.evidence
     }
 
     /// The superblock copies found.
@@ -224,23 +246,5 @@ impl Pool {
             Item::Leaf(node) => node.entries_u64().try_for_each(|(key, value)| visit(Step::Found(key, decode(value)))),
             Item::Lost(lost) => visit(Step::Lost(lost)),
         })
-    }
-}
-
-/// Versions 1 and 2 with 4096-byte blocks are written by both families; only the length of a device record tells them apart.
-/// When no record can be read it does not matter: without a record nothing but QNAP's two flag bits differ, and stock pools
-/// never reach them.
-fn family(blocks: &Blocks, superblock: &Superblock) -> Family {
-    let qnap_only = blocks.size() == BlockSize::K8 || superblock.version > 2 || superblock.tier_num > 0;
-    if qnap_only || superblock.flags & !flags::NEEDS_CHECK != 0 {
-        return Family::Qnap;
-    }
-    let first_size = walk(blocks, superblock.details_root, ValueSize::DETAILS, |item| match item {
-        Item::Leaf(node) => Err(node.value_size()),
-        Item::Lost(_) => Ok(()),
-    });
-    match first_size.err().and_then(DetailsSize::from_bytes) {
-        Some(DetailsSize::Mainline) => Family::Mainline,
-        _ => Family::Qnap,
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::blocks::{Blocks, View};
 use crate::error::PoolError;
+use crate::format::{self, FormatEvidence};
 use crate::looks_like::looks_like;
 use crate::ring::Ring;
 use tierlift_ondisk::DecodeError;
@@ -11,28 +12,39 @@ use tierlift_ondisk::thin::{
 use tierlift_ondisk::units::{Bytes, MetaBlock};
 use tierlift_ondisk::view::ReadAt;
 
-/// Probes 8192, then 4096 bytes, as QNAP's kernel does: the field in the superblock cannot be read before, and can be wrong.
+/// What was found at the start of a metadata device.
+#[derive(Debug)]
+pub(crate) struct Probed {
+    pub blocks: Blocks,
+    pub superblock: Superblock,
+    /// Why the blocks have that size.
+    pub evidence: FormatEvidence,
+}
+
+/// Looks for the superblock in the first 8192 bytes and the first 4096, as QNAP's kernel does, and settles the block size.
 ///
 /// # Errors
 /// What is there instead of a superblock, and which copies of it exist.
-pub(crate) fn probe(view: &View) -> Result<(Blocks, Superblock), PoolError> {
+pub(crate) fn probe(view: &View, told: Option<BlockSize>) -> Result<Probed, PoolError> {
     let size = view.size().0;
     if size < BlockSize::K4.bytes() as u64 {
         return Err(PoolError::TooShort(size));
     }
     let head = read_head(view)?;
-    for block_size in BlockSize::PROBE_ORDER {
-        let Some(block) = head.get(..block_size.bytes()) else { continue };
-        let own = own_number(block) == Some(MetaBlock(0));
-        if let Ok(superblock) = Superblock::decode(block)
-            && own
-            && superblock.magic == MAGIC
-            && identify(block) == Some(BlockKind::Superblock)
-        {
-            return Ok((Blocks::new(view.clone(), block_size), superblock));
+    let is_valid = |size: &BlockSize| head.get(..size.bytes()).is_some_and(is_superblock);
+    let valid: Vec<_> = BlockSize::PROBE_ORDER.into_iter().filter(is_valid).collect();
+    match Superblock::decode(&head) {
+        Ok(superblock) if !valid.is_empty() => {
+            let (size, evidence) = format::block_size(view, &superblock, &valid, told);
+            Ok(Probed { blocks: Blocks::new(view.clone(), size), superblock, evidence })
         }
+        _ => Err(diagnose(view, &head)),
     }
-    Err(diagnose(view, &head))
+}
+
+fn is_superblock(block: &[u8]) -> bool {
+    let magic = Superblock::decode(block).is_ok_and(|superblock| superblock.magic == MAGIC);
+    magic && own_number(block) == Some(MetaBlock(0)) && identify(block) == Some(BlockKind::Superblock)
 }
 
 /// The first 8192 bytes, or what there is of them.

@@ -1,6 +1,7 @@
 //! The state of a pool in figures, for people and programs.
 
 use crate::fault::Lost;
+use crate::format::FormatEvidence;
 use crate::mode::{ModeDecision, TierUse, decide};
 use crate::pool::{DeviceTable, Pool, ThinDevice};
 use crate::ring::{CopyPlace, RingState};
@@ -88,6 +89,8 @@ pub struct Stat {
     pub version: u32,
     /// Metadata block size in bytes.
     pub block_size: BlockSize,
+    /// Why family and block size were taken to be these.
+    pub format_evidence: FormatEvidence,
     /// Flags.
     pub flags: FlagsStat,
     /// UUID in the superblock, hexadecimal; `None` when zero, as kernels write it.
@@ -142,6 +145,7 @@ impl Pool {
             family: self.family(),
             version: superblock.version,
             block_size: self.blocks().size(),
+            format_evidence: self.format_evidence().clone(),
             flags: flag_stat(superblock.flags),
             uuid: uuid_text(&superblock.uuid),
             time: superblock.time,

@@ -50,3 +50,13 @@ pub enum Family {
     /// Stock Linux and thin-provisioning-tools.
     Mainline,
 }
+
+impl Family {
+    /// The name shown to people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Qnap => "QNAP",
+            Self::Mainline => "stock Linux",
+        }
+    }
+}

@@ -4,7 +4,6 @@ use super::{Gap, MappingKind, Sink};
 use crate::pool::{Pool, ThinDevice};
 use crate::run::Run;
 use std::io::{self, Write};
-use tierlift_ondisk::thin::Family;
 use tierlift_ondisk::units::DeviceId;
 
 pub(super) struct Human<'a> {
@@ -26,14 +25,13 @@ fn span(first: u64, length: u64) -> String {
 impl Sink for Human<'_> {
     fn begin(&mut self, pool: &Pool) -> io::Result<()> {
         let sb = pool.superblock();
-        let family = match pool.family() {
-            Family::Qnap => "QNAP",
-            Family::Mainline => "stock Linux",
-        };
         writeln!(
             self.out,
-            "Pool of {family}, version {}, transaction {}, time {}",
-            sb.version, sb.transaction, sb.time
+            "Pool of {}, version {}, transaction {}, time {}",
+            pool.family().name(),
+            sb.version,
+            sb.transaction,
+            sb.time
         )?;
         let size = pool.chunk_bytes().human();
         writeln!(self.out, "{} chunks of {size}, {} in use", sb.data_map.nr_blocks, sb.data_map.nr_allocated)

@@ -3,6 +3,7 @@
 use crate::block::Place;
 use crate::commands::{Failure, Outcome};
 use anyhow::Context;
+use tierlift_ondisk::thin::{BlockSize, Family};
 use tierlift_pool::{Pool, PoolError, RingState};
 
 /// `--meta`, the same for all verbs of a pool.
@@ -11,12 +12,31 @@ pub(super) struct Meta {
     /// The pool's metadata device (its name ends in _tmeta), or an image of it
     #[arg(long = "meta", value_name = "FILE[@OFFSET[+LENGTH]]")]
     pub place: Place,
+    /// Metadata block size, 4096 or 8192, when it is known better than it can be probed (pool stat tells how it was)
+    #[arg(long, value_name = "BYTES", value_parser = parse_block_size)]
+    pub block_size: Option<BlockSize>,
+    /// Who wrote the pool, qnap or mainline, when it is known better than it can be probed
+    #[arg(long, value_name = "FAMILY", value_parser = parse_family)]
+    pub family: Option<Family>,
+}
+
+fn parse_block_size(text: &str) -> Result<BlockSize, String> {
+    let size = text.parse().ok().and_then(BlockSize::from_bytes);
+    size.ok_or_else(|| "metadata blocks have 4096 or 8192 bytes".into())
+}
+
+fn parse_family(text: &str) -> Result<Family, String> {
+    match text {
+        "qnap" => Ok(Family::Qnap),
+        "mainline" => Ok(Family::Mainline),
+        _ => Err("pools are written by qnap or mainline (stock Linux)".into()),
+    }
 }
 
 impl Meta {
     pub(super) fn open(&self) -> anyhow::Result<Pool> {
         let view = self.place.open()?;
-        Pool::open(view).map_err(failure).with_context(|| self.place.to_string())
+        Pool::open_as(view, self.block_size, self.family).map_err(failure).with_context(|| self.place.to_string())
     }
 }
 

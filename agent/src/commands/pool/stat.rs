@@ -4,7 +4,6 @@ use super::open::{Meta, superblock_outcome};
 use super::{print, print_json};
 use crate::commands::Outcome;
 use std::fmt::Write;
-use tierlift_ondisk::thin::Family;
 use tierlift_ondisk::units::Bytes;
 use tierlift_pool::{DeviceStat, RingState, Stat, TierStat};
 
@@ -55,11 +54,11 @@ fn describe(stat: &Stat, out: &mut String) -> std::fmt::Result {
 }
 
 fn head(stat: &Stat, out: &mut String) -> std::fmt::Result {
-    let family = match stat.family {
-        Family::Qnap => "QNAP",
-        Family::Mainline => "stock Linux",
-    };
-    writeln!(out, "  format         {family}, version {}, {}-byte blocks", stat.version, stat.block_size.bytes())?;
+    let (family, bytes) = (stat.family.name(), stat.block_size.bytes());
+    writeln!(out, "  format         {family}, version {}, {bytes}-byte blocks", stat.version)?;
+    for line in &stat.format_evidence.0 {
+        writeln!(out, "                 - {line}")?;
+    }
     writeln!(out, "  transaction    {}, pool time {}", stat.transaction, stat.time)?;
     let named = [
         (stat.flags.needs_check, "needs check"),
