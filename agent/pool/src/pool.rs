@@ -74,7 +74,7 @@ impl Pool {
     /// # Errors
     /// As [`Pool::open`].
     pub fn open_as(metadata: View, size: Option<BlockSize>, family: Option<Family>) -> Result<Self, PoolError> {
-        let Probed { blocks, superblock, mut evidence } = probe::probe(&metadata, size)?;
+        let Probed { blocks, superblock, mut evidence } = probe::probe_as(&metadata, size)?;
         let mut pool = Self::with_blocks(blocks, superblock)?;
         evidence.0.append(&mut pool.evidence.0);
         pool = Self { evidence, ..pool };

@@ -21,11 +21,19 @@ pub(crate) struct Probed {
     pub evidence: FormatEvidence,
 }
 
+/// Blocks and superblock, as probed.
+///
+/// # Errors
+/// As [`probe_as`].
+pub(crate) fn probe(view: &View) -> Result<(Blocks, Superblock), PoolError> {
+    probe_as(view, None).map(|found| (found.blocks, found.superblock))
+}
+
 /// Looks for the superblock in the first 8192 bytes and the first 4096, as QNAP's kernel does, and settles the block size.
 ///
 /// # Errors
 /// What is there instead of a superblock, and which copies of it exist.
-pub(crate) fn probe(view: &View, told: Option<BlockSize>) -> Result<Probed, PoolError> {
+pub(crate) fn probe_as(view: &View, told: Option<BlockSize>) -> Result<Probed, PoolError> {
     let size = view.size().0;
     if size < BlockSize::K4.bytes() as u64 {
         return Err(PoolError::TooShort(size));
