@@ -98,7 +98,7 @@ fn scan_at_best_size(
     if bytes < BlockSize::K4.bytes() as u64 {
         return Err(PoolError::TooShort(bytes));
     }
-    let known = given.or_else(|| probe::probe(metadata, None).ok().map(|found| found.blocks.size()));
+    let known = given.or_else(|| probe::probe(metadata).ok().map(|(blocks, _)| blocks.size()));
     let by_ring = || {
         BlockSize::PROBE_ORDER
             .into_iter()
