@@ -31,7 +31,7 @@ struct Answer {
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let view = args.meta.place.open()?;
     let mut progress = Progress::new("reading all metadata", view.size());
-    let found = generations(view, &args.salvage.options(), &mut |done| progress.update(Bytes(done)))
+    let found = generations(view, &args.salvage.options(&args.meta), &mut |done| progress.update(Bytes(done)))
         .map_err(failure)
         .with_context(|| args.meta.place.to_string())?;
     drop(progress);

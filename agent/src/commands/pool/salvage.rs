@@ -28,20 +28,20 @@ pub(super) struct SalvageArgs {
 }
 
 impl SalvageArgs {
-    pub(super) fn options(&self) -> SalvageOptions {
+    pub(super) fn options(&self, meta: &Meta) -> SalvageOptions {
         let hints = Hints {
             chunk_size: self.chunk_size.map(|sectors| Sectors(sectors.into())),
             chunks: self.chunks,
             transaction: self.transaction,
         };
-        SalvageOptions { hints, generation: self.generation, ..SalvageOptions::default() }
+        SalvageOptions { block_size: meta.block_size, family: meta.family, hints, generation: self.generation }
     }
 
     /// Scans and salvages, with progress on stderr.
     pub(super) fn open(&self, meta: &Meta) -> anyhow::Result<Salvage> {
         let view = meta.place.open()?;
         let mut progress = Progress::new("reading all metadata", view.size());
-        salvage(view, &self.options(), &mut |done| progress.update(Bytes(done)))
+        salvage(view, &self.options(meta), &mut |done| progress.update(Bytes(done)))
             .map_err(failure)
             .with_context(|| meta.place.to_string())
     }
