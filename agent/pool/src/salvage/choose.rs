@@ -2,7 +2,7 @@
 
 use super::committed::Committed;
 use super::options::Generation;
-use super::reach::Reach;
+use super::reach::{Fact, Reach, Tree};
 use super::scan::Scan;
 use crate::blocks::Blocks;
 use crate::probe;
@@ -111,6 +111,18 @@ pub(crate) fn contradictions(blocks: &Blocks, scan: &Scan, superblock: &Superblo
     let committed = Committed::load(&blocks, scan, &superblock.metadata_map, &reach);
     let reused = reach.dangling.keys().filter(|block| scan.is_sound(**block)).count() as u64;
     committed.contradictions(&reach).saturating_add(reused).saturating_add(committed.reused)
+}
+
+/// Whether a generation found elsewhere shows a clock that is ahead of this superblock's, and is of the same pool: another
+/// pool's debris shares no node with it.
+pub(crate) fn is_later(blocks: &Blocks, scan: &Scan, other: &Superblock, than: &Superblock) -> bool {
+    if other.time <= than.time && other.transaction <= than.transaction {
+        return false;
+    }
+    let blocks = blocks.clone().with_recorded_count(than.metadata_map.nr_blocks);
+    let [other, than] = [other, than].map(|superblock| Reach::from_superblock(&blocks, scan, superblock));
+    let shared = |(block, fact): (&MetaBlock, &Fact)| fact.tree == Tree::Mapping && than.facts.contains_key(block);
+    other.facts.iter().any(shared)
 }
 
 /// Whether a newer copy than the newest found may have been in the ring: the slot after it holds neither an older copy nor

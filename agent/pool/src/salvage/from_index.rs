@@ -8,9 +8,11 @@ use super::choose::Candidate;
 use super::classify::Classifier;
 use super::committed::{Committed, Count};
 use super::options::{Generation, Hints};
-use super::reach::Tree;
+use super::reach::{Tree, within};
 use super::scan::Scan;
 use crate::blocks::Blocks;
+use crate::fault::KeyRange;
+use crate::walk::Place;
 use std::collections::{BTreeMap, HashMap};
 use tierlift_ondisk::thin::{
     Bitmap, BlockKind, BlockSize, DetailsSize, DeviceDetails, Family, IndexBlock, MAGIC, Node, NodeKind, SpaceMapRoot,
@@ -22,6 +24,10 @@ use tierlift_ondisk::units::{MetaBlock, Sectors};
 const MOST_INDEXES: usize = 256;
 /// Pointers followed over all of them.
 const MOST_POINTERS: usize = 400_000_000;
+
+/// Stand for roots that were not found, beyond every device, so that they are lost and can be put together again.
+const LOST_MAPPING_ROOT: MetaBlock = MetaBlock((1 << 39) + 1);
+const LOST_DETAILS_ROOT: MetaBlock = MetaBlock((1 << 39) + 2);
 
 /// An index with what its bitmaps say of the nodes found.
 struct Judged {
@@ -68,27 +74,39 @@ fn newest_first(judged: &mut [Judged], scan: &Scan) {
     };
     // The link before each one: to the next higher block, and around the end.
     let before = live.last().into_iter().chain(&live);
-    let weakest =
-        before.zip(&live).map(|(higher, own)| likeness(higher, own)).enumerate().min_by_key(|(_, likeness)| *likeness);
-    if let Some((first, _)) = weakest {
+    let links: Vec<_> = before.zip(&live).map(|(higher, own)| likeness(higher, own)).collect();
+    let around = links.first().copied().unwrap_or(0);
+    let weakest = links.iter().copied().enumerate().min_by_key(|(_, likeness)| *likeness);
+    // One commit can change much: only a far weaker link says that the circle was closed.
+    if let Some((first, likeness)) = weakest
+        && likeness.saturating_mul(5) < around.saturating_mul(4)
+    {
         judged.rotate_left(first);
     }
 }
 
-/// Every inner node with its children.
-fn children(blocks: &Blocks, scan: &Scan) -> Vec<(MetaBlock, Vec<MetaBlock>)> {
+/// Every inner node with its children, and whether what lies there now has the keys that the parent promises.
+fn children(blocks: &Blocks, scan: &Scan) -> Vec<(MetaBlock, Vec<(MetaBlock, bool)>)> {
     let mut buffer = Vec::new();
     let mut inner: Vec<_> =
         scan.nodes.iter().filter(|(_, node)| node.kind == NodeKind::Internal).map(|(block, _)| *block).collect();
     inner.sort_unstable();
     let mut read = |block| {
         blocks.read(block, BlockKind::Node, &mut buffer).ok()?;
-        Some((block, Node::decode(&buffer).ok()?.entries_u64().map(|(_, child)| MetaBlock(child)).collect()))
+        let node = Node::decode(&buffer).ok()?;
+        let place = Place { block, window: KeyRange::ALL, is_root: false };
+        let fits = |child: &Place| scan.nodes.get(&child.block).is_none_or(|node| within(node, child.window));
+        Some((block, place.children(&node).iter().map(|child| (child.block, fits(child))).collect()))
     };
     inner.into_iter().filter_map(&mut read).collect()
 }
 
-fn judge(blocks: &Blocks, scan: &Scan, children: &[(MetaBlock, Vec<MetaBlock>)], index: MetaBlock) -> Option<Judged> {
+fn judge(
+    blocks: &Blocks,
+    scan: &Scan,
+    children: &[(MetaBlock, Vec<(MetaBlock, bool)>)],
+    index: MetaBlock,
+) -> Option<Judged> {
     let mut buffer = Vec::new();
     blocks.read(index, BlockKind::Index, &mut buffer).ok()?;
     let entries = IndexBlock::decode(&buffer).ok()?.entries;
@@ -101,7 +119,8 @@ fn judge(blocks: &Blocks, scan: &Scan, children: &[(MetaBlock, Vec<MetaBlock>)],
     let mut contradictions = own.filter(|block| committed.count(*block) == Count::Exactly(0)).count() as u64;
     let mut edges: HashMap<MetaBlock, u32> = HashMap::new();
     let committed_inner = children.iter().filter(|(block, _)| is_live(&committed, *block));
-    for child in committed_inner.flat_map(|(_, children)| children) {
+    for (child, fits) in committed_inner.flat_map(|(_, children)| children) {
+        contradictions = contradictions.saturating_add(u64::from(!fits));
         if is_live(&committed, *child) {
             let edges = edges.entry(*child).or_default();
             *edges = edges.saturating_add(1);
@@ -148,13 +167,10 @@ fn candidate(
     let roots = of_tree(Tree::Roots);
     let tiers = of_tree(Tree::Tier);
     let nowhere = MetaBlock(0);
-    superblock.mapping_root = roots.unwrap_or(nowhere);
-    superblock.details_root = details.as_ref().map_or(nowhere, |(block, ..)| *block);
+    superblock.mapping_root = roots.unwrap_or(LOST_MAPPING_ROOT);
+    superblock.details_root = details.as_ref().map_or(LOST_DETAILS_ROOT, |(block, ..)| *block);
     if superblock.tier_num > 0 {
         superblock.tier_root = tiers.or_else(|| empty_leaf(scan, &parentless)).unwrap_or(nowhere);
-    }
-    if superblock.mapping_root == nowhere && superblock.details_root == nowhere {
-        return None;
     }
     let reason = "found by scanning: its space map agrees with the nodes it counts".to_owned();
     let generation = Generation::Index { block: judged.block };

@@ -72,10 +72,19 @@ fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> 
     let may_be_newer = best.as_ref().is_some_and(|(best, _)| {
         best.doubtful || matches!(best.generation, Generation::Copy { .. }) && choose::may_lack_newest(scan, ring)
     });
-    if best.as_ref().is_some_and(|(_, contradictions)| *contradictions == 0) && !may_be_newer {
+    let sound = best.as_ref().filter(|(_, contradictions)| *contradictions == 0);
+    if sound.is_some_and(|(best, _)| best.generation != Generation::Block0) && !may_be_newer {
         return best;
     }
-    let newest = from_index().into_iter().next().filter(|(_, contradictions)| *contradictions == 0);
+    let mut found = from_index();
+    found.retain(|(_, contradictions)| *contradictions == 0);
+    if let Some((block0, _)) = sound.filter(|(best, _)| !best.doubtful && best.generation == Generation::Block0) {
+        // Nothing to compare with but the clocks, which only ever rise.
+        if !found.iter().any(|(other, _)| choose::is_later(blocks, scan, &other.superblock, &block0.superblock)) {
+            return best;
+        }
+    }
+    let newest = found.into_iter().next();
     let is_best = |found: &Candidate| {
         let index = |candidate: &Candidate| candidate.superblock.metadata_map.bitmap_root;
         best.as_ref().is_some_and(|(best, _)| index(best) == index(found))

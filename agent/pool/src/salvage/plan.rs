@@ -4,8 +4,9 @@ use super::adopt::{Holder, adopt};
 use super::choose::Candidate;
 use super::classify::Classifier;
 use super::committed::Committed;
+use super::from_index;
 use super::lineage::Lineage;
-use super::options::{Adopted, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
+use super::options::{Adopted, Hints, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
 use super::orphan::{Orphan, follow_unreached, orphans};
 use super::reach::{Reach, Tree};
 use super::roots;
@@ -141,13 +142,18 @@ impl Work<'_> {
         rest
     }
 
-    /// What older lists of roots say, when the root of a device's tree is lost.
+    /// What older generations say, when the root of a device's tree is lost.
     fn lineage(&self, reach: &Reach) -> Lineage {
         if !reach.device_roots.values().any(|root| reach.dangling.contains_key(root)) {
             return Lineage::default();
         }
-        let devices = reach.device_roots.keys().copied().collect();
-        Lineage::new(&self.blocks, self.scan, &devices, &self.older_tables(&self.blocks))
+        let mut history: Vec<_> = self.ring.copies.iter().rev().map(|(_, copy)| copy.clone()).collect();
+        if history.is_empty() {
+            let hints = Hints::default();
+            let found = from_index::candidates(&self.blocks, self.scan, Some(&self.superblock), &hints);
+            history.extend(found.into_iter().map(|(found, _)| found.superblock));
+        }
+        Lineage::new(&self.blocks, self.scan, &reach.device_roots, &history)
     }
 
     fn older_tables(&self, blocks: &Blocks) -> Vec<BTreeMap<u64, MetaBlock>> {
@@ -182,6 +188,9 @@ impl Work<'_> {
         wanted.retain(|id, _| window.contains(*id));
         let children = |block: MetaBlock| children_of(&blocks, block);
         let assigned = roots::assign(orphans, &wanted, &older, &children);
+        if assigned.is_empty() {
+            return;
+        }
         let lost: Vec<_> = wanted.keys().copied().filter(|id| !assigned.contains_key(id)).collect();
         self.undecided = self.undecided.saturating_sub(assigned.len());
         let entries = assigned.iter().map(|(id, root)| (*id, root.0.to_le_bytes().to_vec())).collect();
