@@ -134,6 +134,7 @@ fn check_own(old: &Pool) {
             && said.tier_holes.is_empty()
             && gone == 0
             && report.unknown_devices.is_empty()
+            && report.chunks_unaccounted == 0
     );
     assert_well_formed(&new);
 }

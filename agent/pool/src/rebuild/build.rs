@@ -29,6 +29,7 @@ impl Build<'_, '_> {
     pub(super) fn write(mut self, devices: Devices<'_, '_>) -> Result<Rebuilt, RebuildError> {
         self.check_room()?;
         let mut roots = Roots::default();
+        let left_out = devices.survey.left_out;
         let (report, chunks) = self.devices(devices, &mut roots)?;
         let tiers = if self.options.mainline() { self.tiers_report() } else { self.tiers(&mut roots)? };
         let error_chunk = Some(Chunk(self.pool.chunks())).filter(|chunk| chunks.get(chunk.0) > 0);
@@ -47,6 +48,7 @@ impl Build<'_, '_> {
             blocks,
             blocks_used: roots.metadata.nr_allocated,
             chunks_used: roots.data.nr_allocated,
+            chunks_unaccounted: self.unaccounted(&chunks, left_out),
             copy,
             devices: report,
             unknown_devices: Vec::new(),
@@ -145,6 +147,13 @@ impl Build<'_, '_> {
             slots(blocks).for_each(|slot| self.writer.point(slot));
         }
         write_own_map(&mut self.writer, blocks)
+    }
+
+    /// What was left out may have named a chunk each.
+    fn unaccounted(&self, chunks: &Counts, left_out: u64) -> u64 {
+        let marks = u64::from(chunks.get(self.pool.chunks()) > 0);
+        let named = chunks.non_zero().saturating_sub(marks).saturating_add(left_out);
+        self.pool.superblock().data_map.nr_allocated.saturating_sub(named)
     }
 
     fn left_behind(&self) -> LeftBehind {

@@ -179,6 +179,9 @@ pub struct Rebuilt {
     pub blocks_used: u64,
     /// Chunks in use.
     pub chunks_used: u64,
+    /// Chunks that were in use by the superblock's own count, but that no mapping found names: leaked, or of devices and
+    /// ranges that are lost. The one witness when whole devices vanished without a trace.
+    pub chunks_unaccounted: u64,
     /// The sequence number of the superblock copy written, where copies are kept.
     pub copy: Option<u64>,
     /// The devices.
@@ -198,7 +201,10 @@ pub struct Rebuilt {
 impl Rebuilt {
     /// Whether everything the source said was found, as far as anyone can tell, and taken over.
     pub fn is_whole(&self) -> bool {
-        self.unknown_devices.is_empty()
+        // A metadata snapshot holds chunks of its own.
+        let accounted = self.chunks_unaccounted == 0 || self.left_behind.metadata_snapshot.is_some();
+        accounted
+            && self.unknown_devices.is_empty()
             && self.tiers.lost_ranges == 0
             && self.devices.iter().all(RebuiltDevice::is_whole)
     }

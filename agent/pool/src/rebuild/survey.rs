@@ -107,6 +107,8 @@ pub(super) struct Survey<'a> {
     marks_left: u64,
     path: Vec<MetaBlock>,
     loads_left: u64,
+    /// Entries of source leaves that are not taken over.
+    pub left_out: u64,
 }
 
 impl<'a> Survey<'a> {
@@ -122,6 +124,7 @@ impl<'a> Survey<'a> {
             marks_left: MOST_MARKS,
             path: Vec::new(),
             loads_left,
+            left_out: 0,
         }
     }
 
@@ -202,6 +205,7 @@ impl<'a> Survey<'a> {
 
     fn leaf(&mut self, block: MetaBlock, node: &Node<'_>) -> Result<Rc<Subtree>, RebuildError> {
         let (keys, lost) = self.plan.source().filter().judge(node);
+        self.left_out = self.left_out.saturating_add(node.len().saturating_sub(keys.len()) as u64);
         let mut losses = Losses::default();
         for range in merge(lost) {
             losses.push(range);

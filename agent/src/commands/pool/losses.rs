@@ -33,6 +33,12 @@ fn lines(pool: &Pool, rebuilt: &Rebuilt) -> Vec<String> {
     for lost in &rebuilt.tiers.lost {
         lines.push(format!("pool pieces {} ({}): {}", lost.keys, span(lost.keys, piece), lost.reason));
     }
+    if rebuilt.chunks_unaccounted > 0 {
+        lines.push(format!(
+            "{} chunks were in use, but no mapping that was found names them: leaked, or of devices and ranges that are lost",
+            rebuilt.chunks_unaccounted
+        ));
+    }
     for device in &rebuilt.devices {
         for lost in &device.lost {
             let place = span(lost.keys, pool.chunk_bytes());
