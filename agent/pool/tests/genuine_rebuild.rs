@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tierlift_ondisk::thin::{BlockSize, Family, flags};
 use tierlift_ondisk::units::{Bytes, MetaBlock};
 use tierlift_ondisk::view::ReadAt;
+use tierlift_pool::check::check;
 use tierlift_pool::rebuild::{Format, RebuildOptions, Rebuilt, Segment, Target};
 use tierlift_pool::{Mode, Pool, RingState, ThinReader, View};
 
@@ -41,7 +42,8 @@ fn check_own_form(name: &str) {
     assert_eq!(is.metadata_map.nr_blocks, was.metadata_map.nr_blocks);
     assert_eq!(is.tier_maps.map(|map| map.nr_blocks), was.tier_maps.map(|map| map.nr_blocks));
     assert_eq!((is.held_root, is.clone_root, is.reserve_block_count), (MetaBlock(0), MetaBlock(0), 0));
-    assert!(new.stat().damage.is_empty(), "{name}: {:?}", new.stat().damage);
+    let findings = check(&new, &mut |_| {}).findings;
+    assert!(findings.is_empty(), "{name}: {findings:?}");
     assert!(used_bytes(&new) * 10 <= used_bytes(&old) * 13, "{name}: {} {}", used_bytes(&new), used_bytes(&old));
     check_copies(&old, &new, &report);
     check_bytes(name, &new, new.mode().mode, &common::tiers(name));
@@ -112,7 +114,8 @@ fn check_mainline_form(name: &str) {
     let expected = content(&old).mappings.into_iter().filter(|(_, value)| value.zeroed == 0).collect();
     assert_eq!(content(&new), Content { mappings: expected, ..Content::default() }, "{name}");
     assert!(used_bytes(&new) * 10 <= used_bytes(&old) * 13, "{name}: {} {}", used_bytes(&new), used_bytes(&old));
-    assert!(new.stat().damage.is_empty(), "{name}: {:?}", new.stat().damage);
+    let findings = check(&new, &mut |_| {}).findings;
+    assert!(findings.is_empty(), "{name}: {findings:?}");
     let segments = report.layout.unwrap();
     let mut end = 0;
     for segment in &segments {

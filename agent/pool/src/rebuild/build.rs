@@ -14,13 +14,14 @@ use super::trees::Trees;
 use crate::counts::Counts;
 use crate::mode::Mode;
 use crate::pool::Pool;
-use tierlift_ondisk::thin::{MAX_TIERS, SpaceMapRoot, flags};
+use tierlift_ondisk::thin::{MAX_TIERS, SpaceMapRoot, Superblock, flags};
 use tierlift_ondisk::units::{Chunk, MetaBlock};
 
 pub(super) struct Build<'a, 'o> {
     pub pool: &'a Pool,
     pub options: &'a RebuildOptions,
     pub mode: Mode,
+    pub time: u32,
     pub pieces: Pieces<'a>,
     pub writer: Writer<'o>,
 }
@@ -29,14 +30,14 @@ impl Build<'_, '_> {
     pub(super) fn write(mut self, devices: Devices<'_, '_>) -> Result<Rebuilt, RebuildError> {
         self.check_room()?;
         let mut roots = Roots::default();
-        let left_out = devices.survey.left_out;
+        let (left_out, future_times) = (devices.survey.left_out, devices.survey.ahead);
         let (report, chunks) = self.devices(devices, &mut roots)?;
         let tiers = if self.options.mainline() { self.tiers_report() } else { self.tiers(&mut roots)? };
         let error_chunk = Some(Chunk(self.pool.chunks())).filter(|chunk| chunks.get(chunk.0) > 0);
         let length = self.pool.chunks().saturating_add(error_chunk.map_or(0, |_| 1));
         roots.data = write_map(&mut self.writer, length, chunks.iter())?;
         roots.metadata = self.own_map()?;
-        let new = superblock(self.pool, self.options, self.writer.size, &roots);
+        let new = Superblock { time: self.time, ..superblock(self.pool, self.options, self.writer.size, &roots) };
         let copies = keeps_copies(self.pool, self.options);
         let blocks = roots.metadata.nr_blocks;
         let copy = copies.then(|| write_copies(&mut self.writer, self.pool, &new, blocks)).transpose()?;
@@ -53,7 +54,7 @@ impl Build<'_, '_> {
             devices: report,
             unknown_devices: Vec::new(),
             tiers,
-            left_behind: self.left_behind(),
+            left_behind: LeftBehind { future_times, ..self.left_behind() },
             error_chunk,
             layout,
         })
@@ -162,6 +163,7 @@ impl Build<'_, '_> {
             metadata_snapshot: Some(old.held_root).filter(|root| root.0 != 0),
             clone_counts: old.clone_root.0 != 0,
             needs_check: old.has(flags::NEEDS_CHECK),
+            future_times: 0,
         }
     }
 }

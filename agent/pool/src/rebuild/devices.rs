@@ -21,6 +21,7 @@ pub(super) struct NewDevice {
 pub(super) struct Devices<'p, 'a> {
     pool: &'p Pool,
     options: &'p RebuildOptions,
+    time: u32,
     table: &'p DeviceTable,
     record_size: DetailsSize,
     pub survey: Survey<'a>,
@@ -30,9 +31,15 @@ pub(super) struct Devices<'p, 'a> {
 }
 
 impl<'p, 'a> Devices<'p, 'a> {
-    pub(super) fn new(pool: &'p Pool, options: &'p RebuildOptions, table: &'p DeviceTable, survey: Survey<'a>) -> Self {
+    pub(super) fn new(
+        pool: &'p Pool,
+        options: &'p RebuildOptions,
+        time: u32,
+        table: &'p DeviceTable,
+        survey: Survey<'a>,
+    ) -> Self {
         let record_size = record_size(pool, options, table);
-        Self { pool, options, table, record_size, survey, told: 0, new: Vec::new(), report: Vec::new() }
+        Self { pool, options, time, table, record_size, survey, told: 0, new: Vec::new(), report: Vec::new() }
     }
 
     /// Length of the records.
@@ -102,12 +109,20 @@ impl<'p, 'a> Devices<'p, 'a> {
         let made_up = || DeviceDetails {
             mapped: Chunk(0),
             transaction: superblock.transaction,
-            creation_time: superblock.time,
-            snapshot_time: superblock.time,
-            clone: Some(CloneRecord { time: superblock.time, reserved: u64::MAX }),
+            creation_time: self.time,
+            snapshot_time: self.time,
+            clone: Some(CloneRecord { time: self.time, reserved: u64::MAX }),
             origin: Some(NO_ORIGIN),
         };
-        let record = DeviceDetails { mapped: Chunk(written), ..known.unwrap_or_else(made_up) };
+        let known = known.unwrap_or_else(made_up);
+        let record = DeviceDetails {
+            mapped: Chunk(written),
+            transaction: known.transaction.min(superblock.transaction),
+            creation_time: known.creation_time.min(self.time),
+            snapshot_time: known.snapshot_time.min(self.time),
+            clone: known.clone.map(|clone| CloneRecord { time: clone.time.min(self.time), ..clone }),
+            origin: known.origin,
+        };
         match self.record_size {
             DetailsSize::QnapClone => record,
             DetailsSize::Qnap => DeviceDetails { clone: None, ..record },
@@ -119,6 +134,18 @@ impl<'p, 'a> Devices<'p, 'a> {
             }
         }
     }
+}
+
+/// Record times from here on are taken for damage: a pool would have to be snapshotted two million times, and a mapping has
+/// room for twice that.
+const MOST_TIME: u32 = 1 << 21;
+
+/// The new pool's time: no record may be from the future, as of a superblock that is older than its trees.
+pub(super) fn pool_time(pool: &Pool, table: &DeviceTable) -> u32 {
+    let records = table.devices.values().filter_map(|device| device.details);
+    let times = records
+        .flat_map(|record| [record.creation_time, record.snapshot_time, record.clone.map_or(0, |clone| clone.time)]);
+    times.filter(|time| *time < MOST_TIME).fold(pool.superblock().time, u32::max)
 }
 
 /// Records keep the length they have; without any, what the version's kernels write.

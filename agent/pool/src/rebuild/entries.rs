@@ -19,20 +19,38 @@ pub(super) struct Filter {
     chunks: u64,
     /// In stock Linux's form: the chunk that reads as errors.
     error_chunk: Option<Chunk>,
+    /// The new pool's time.
+    time: u32,
     lost: LostPieces,
 }
 
+/// What becomes of the entries of a leaf.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    /// The keys that are taken over.
+    pub keys: Vec<u64>,
+    /// The keys whose data are lost.
+    pub lost: Vec<(u64, LossReason)>,
+    /// Number of mappings with a time from the future.
+    pub ahead: u64,
+}
+
 impl Filter {
-    pub(super) fn new(pool: &Pool, error_chunk: Option<Chunk>, lost: LostPieces) -> Self {
-        Self { family: pool.family(), chunks: pool.chunks(), error_chunk, lost }
+    pub(super) fn new(pool: &Pool, error_chunk: Option<Chunk>, time: u32, lost: LostPieces) -> Self {
+        Self { family: pool.family(), chunks: pool.chunks(), error_chunk, time, lost }
     }
 
     /// The value to be written, if one is.
     fn take_over(&self, value: u64) -> Option<u64> {
-        let mapping = MappingValue::decode(value, self.family);
+        let mut mapping = MappingValue::decode(value, self.family);
         let exists = mapping.chunk.0 < self.chunks;
+        // Kernels would take such a chunk for unshared and overwrite what a snapshot holds; with the first time there is, it
+        // counts as shared.
+        if mapping.time > self.time {
+            mapping.time = 0;
+        }
         match self.error_chunk {
-            None => exists.then_some(value),
+            None => exists.then_some(mapping.encode(self.family)),
             // Stock Linux does not know the flag; without a mapping the chunk reads as zeros too.
             Some(_) if mapping.zeroed != 0 => None,
             Some(_) if exists => Some(mapping.encode(Family::Mainline)),
@@ -55,14 +73,16 @@ impl Filter {
         (mapping.zeroed == 0 && self.lost.touch(mapping.chunk)).then_some(LossReason::Piece)
     }
 
-    /// The keys that are taken over, and those whose data are lost.
-    pub(super) fn judge(&self, node: &Node<'_>) -> (Vec<u64>, Vec<(u64, LossReason)>) {
-        let (mut keys, mut lost) = (Vec::with_capacity(node.len()), Vec::new());
+    /// What becomes of the entries of a leaf.
+    pub(super) fn judge(&self, node: &Node<'_>) -> Judged {
+        let mut judged = Judged { keys: Vec::with_capacity(node.len()), ..Judged::default() };
         for (key, value) in node.entries_u64() {
-            keys.extend(self.take_over(value).map(|_| key));
-            lost.extend(self.loss(value).map(|reason| (key, reason)));
+            judged.keys.extend(self.take_over(value).map(|_| key));
+            judged.lost.extend(self.loss(value).map(|reason| (key, reason)));
+            let ahead = MappingValue::decode(value, self.family).time > self.time;
+            judged.ahead = judged.ahead.saturating_add(ahead.into());
         }
-        (keys, lost)
+        judged
     }
 }
 

@@ -83,14 +83,15 @@ pub fn rebuild(pool: &Pool, options: &RebuildOptions, output: &mut dyn Output) -
     let lost = if through_tree { LostPieces::new(&pieces) } else { LostPieces::default() };
     let error_chunk = options.mainline().then_some(Chunk(pool.chunks()));
     let size = if options.mainline() { BlockSize::K4 } else { pool.blocks().size() };
-    let plan = Plan::new(Entries::new(pool.blocks(), Filter::new(pool, error_chunk, lost)), size);
     let table = pool.devices();
-    let mut devices = Devices::new(pool, options, &table, Survey::new(plan));
+    let time = devices::pool_time(pool, &table);
+    let plan = Plan::new(Entries::new(pool.blocks(), Filter::new(pool, error_chunk, time, lost)), size);
+    let mut devices = Devices::new(pool, options, time, &table, Survey::new(plan));
     for (id, device) in &table.devices {
         devices.plan(*id, device)?;
     }
     let writer = Writer::new(output, size, superblock::room(pool, options));
-    let mut rebuilt = build::Build { pool, options, mode, pieces, writer }.write(devices)?;
+    let mut rebuilt = build::Build { pool, options, mode, time, pieces, writer }.write(devices)?;
     rebuilt.unknown_devices = both_lost(&table);
     Ok(rebuilt)
 }

@@ -166,6 +166,9 @@ pub struct LeftBehind {
     pub clone_counts: bool,
     /// The mark that the metadata must be checked.
     pub needs_check: bool,
+    /// Times from the future of so many mappings (each counted once however many devices share it), which would have let
+    /// snapshots be overwritten.
+    pub future_times: u64,
 }
 
 /// The outcome of a rebuild.

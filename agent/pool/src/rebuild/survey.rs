@@ -3,6 +3,7 @@
 //! A sound subtree says the same under every key window that allows its keys, so it is remembered by its block. A subtree
 //! with a hole does not: how far the hole reaches depends on the parent. It is remembered together with its window.
 
+use super::entries::Judged;
 use super::error::RebuildError;
 use super::plan::{Forest, NodeId, Plan};
 use super::report::{LossReason, LostRange};
@@ -109,6 +110,8 @@ pub(super) struct Survey<'a> {
     loads_left: u64,
     /// Entries of source leaves that are not taken over.
     pub left_out: u64,
+    /// Entries of source leaves with a time from the future.
+    pub ahead: u64,
 }
 
 impl<'a> Survey<'a> {
@@ -125,6 +128,7 @@ impl<'a> Survey<'a> {
             path: Vec::new(),
             loads_left,
             left_out: 0,
+            ahead: 0,
         }
     }
 
@@ -204,7 +208,8 @@ impl<'a> Survey<'a> {
     }
 
     fn leaf(&mut self, block: MetaBlock, node: &Node<'_>) -> Result<Rc<Subtree>, RebuildError> {
-        let (keys, lost) = self.plan.source().filter().judge(node);
+        let Judged { keys, lost, ahead } = self.plan.source().filter().judge(node);
+        self.ahead = self.ahead.saturating_add(ahead);
         self.left_out = self.left_out.saturating_add(node.len().saturating_sub(keys.len()) as u64);
         let mut losses = Losses::default();
         for range in merge(lost) {

@@ -240,6 +240,12 @@ impl Report<'_> {
         if left.clone_counts {
             lines.push("  left behind  the tree of clone counts, which no kernel reads".into());
         }
+        if left.future_times > 0 {
+            lines.push(format!(
+                "  mended       {} mappings claimed to be younger than the pool; they count as shared now",
+                left.future_times
+            ));
+        }
         if left.needs_check {
             lines.push("  cleared      needs_check: the new metadata are consistent".into());
         }
