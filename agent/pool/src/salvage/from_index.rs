@@ -21,7 +21,10 @@ use tierlift_ondisk::thin::{
 use tierlift_ondisk::units::{MetaBlock, Sectors};
 
 /// Index blocks tried.
-const MOST_INDEXES: usize = 256;
+const MOST_INDEXES: usize = 1024;
+/// Bytes of bitmaps held at once; at least a few indexes are always tried.
+const MOST_BYTES: usize = 256 << 20;
+const LEAST_INDEXES: usize = 8;
 /// Pointers followed over all of them.
 const MOST_POINTERS: usize = 400_000_000;
 
@@ -49,32 +52,40 @@ pub(super) fn candidates(
     let blocks = &blocks.clone().with_recorded_count(template.map_or(0, |template| template.metadata_map.nr_blocks));
     let children = children(blocks, scan);
     let pointers: usize = children.iter().map(|(_, children)| children.len()).fold(0, usize::saturating_add);
-    let tries = MOST_POINTERS.checked_div(pointers.max(1)).unwrap_or(0).min(MOST_INDEXES);
+    let bitmaps = blocks.scan_end().div_ceil(4).max(1) as usize;
+    let by_memory = MOST_BYTES.checked_div(bitmaps).unwrap_or(0);
+    let by_work = MOST_POINTERS.checked_div(pointers.max(1)).unwrap_or(0);
+    let tries = by_memory.min(by_work).clamp(LEAST_INDEXES, MOST_INDEXES);
     let mut judged: Vec<_> =
         scan.indexes.iter().rev().take(tries).filter_map(|index| judge(blocks, scan, &children, *index)).collect();
     judged.sort_by_key(|judged| judged.contradictions);
     let least = judged.first().map_or(0, |judged| judged.contradictions);
     judged.retain(|judged| judged.contradictions == least);
-    newest_first(&mut judged, scan);
+    let overwritten: Vec<_> =
+        children.iter().flat_map(|(_, children)| children).filter(|(_, fits)| !fits).map(|(child, _)| *child).collect();
+    newest_first(&mut judged, scan, &overwritten);
     judged.iter().filter_map(|judged| candidate(blocks, scan, judged, template, hints)).collect()
 }
 
 /// Kernels allocate in a circle: each commit's index block lies beyond the last one's, until the end of the device. Neighbours
 /// in that order share most nodes; the weakest link of the circle lies between the newest generation and the oldest.
-fn newest_first(judged: &mut [Judged], scan: &Scan) {
+///
+/// `overwritten` are blocks that some node points at although they hold something else by now. A generation that uses them
+/// is newer than one of another pool that does not: that is how debris of a former pool is told from the pool itself.
+fn newest_first(judged: &mut Vec<Judged>, scan: &Scan, overwritten: &[MetaBlock]) {
     judged.sort_by_key(|judged| std::cmp::Reverse(judged.block));
     let mut nodes: Vec<_> = scan.nodes.keys().copied().collect();
     nodes.sort_unstable();
-    let live: Vec<Vec<bool>> =
-        judged.iter().map(|judged| nodes.iter().map(|block| is_live(&judged.committed, *block)).collect()).collect();
-    let likeness = |older: &Vec<bool>, newer: &Vec<bool>| {
-        let shared = older.iter().zip(newer).filter(|(older, newer)| **older && **newer).count() as u64;
-        let size = |live: &[bool]| live.iter().filter(|live| **live).count() as u64;
-        shared.saturating_mul(1_000_000).checked_div(size(older).max(size(newer))).unwrap_or(0)
-    };
+    let live = |judged: &Judged| nodes.iter().map(|block| is_live(&judged.committed, *block)).collect::<Vec<_>>();
+    let Some((first, last)) = judged.first().map(live).zip(judged.last().map(live)) else { return };
     // The link before each one: to the next higher block, and around the end.
-    let before = live.last().into_iter().chain(&live);
-    let links: Vec<_> = before.zip(&live).map(|(higher, own)| likeness(higher, own)).collect();
+    let mut links = vec![likeness(&last, &first)];
+    let mut higher = first;
+    for one in judged.iter().skip(1) {
+        let own = live(one);
+        links.push(likeness(&higher, &own));
+        higher = own;
+    }
     let around = links.first().copied().unwrap_or(0);
     let weakest = links.iter().copied().enumerate().min_by_key(|(_, likeness)| *likeness);
     // One commit can change much: only a far weaker link says that the circle was closed.
@@ -83,6 +94,24 @@ fn newest_first(judged: &mut [Judged], scan: &Scan) {
     {
         judged.rotate_left(first);
     }
+    let later = |judged: &Judged| overwritten.iter().filter(|block| is_live(&judged.committed, **block)).count();
+    let latest = judged.iter().max_by_key(|judged| later(judged)).map(|judged| (later(judged), live(judged)));
+    if let Some((first, (most, latest))) = judged.first().zip(latest)
+        && later(first) < most
+        && likeness(&live(first), &latest) < UNRELATED
+    {
+        judged.retain(|judged| likeness(&live(judged), &latest) >= UNRELATED);
+    }
+}
+
+/// Share of nodes, in millionths, below which two generations are of different pools.
+const UNRELATED: u64 = 20_000;
+
+/// Nodes that both generations use, in millionths of the larger one's.
+fn likeness(one: &[bool], other: &[bool]) -> u64 {
+    let shared = one.iter().zip(other).filter(|(one, other)| **one && **other).count() as u64;
+    let size = |live: &[bool]| live.iter().filter(|live| **live).count() as u64;
+    shared.saturating_mul(1_000_000).checked_div(size(one).max(size(other))).unwrap_or(0)
 }
 
 /// Every inner node with its children, and whether what lies there now has the keys that the parent promises.
