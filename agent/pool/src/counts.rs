@@ -32,7 +32,7 @@ type Flat = Box<[u16; PAGE as usize / 4]>;
 
 /// Place of a page's index in an array: which four, and how far they are to be shifted.
 const fn quarter(index: u16) -> (usize, u16) {
-    (index as usize / 4, index % 4 * 4)
+    (index as usize / 4, (index % 4).saturating_mul(4))
 }
 
 fn flat_get(flat: &Flat, index: u16) -> u8 {

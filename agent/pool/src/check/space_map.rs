@@ -252,7 +252,8 @@ impl<'a> Sums<'a> {
                 part.add(index, disk);
             } else {
                 let end = length.min(index.saturating_add(4));
-                (index..end).for_each(|index| self.entry(&mut part, first, index, disk >> (index % 4 * 4) & 15));
+                (index..end)
+                    .for_each(|index| self.entry(&mut part, first, index, disk >> (index % 4).saturating_mul(4) & 15));
             }
         }
         self.add_stray(part.large, u64::MAX);
