@@ -466,3 +466,81 @@ fn dumps_go_to_files_too() {
     assert_eq!(dump(&["--json"]).json()["devices"].as_array().unwrap().len(), 4);
     assert_eq!(dump(&["--format", "yaml"]).code, 16);
 }
+
+#[test]
+fn check_says_clean_reported_damaged_or_unusable() {
+    for (name, code, words) in [
+        ("F3-3tiers", 0, "Clean:"),
+        ("F6a-data-full", 1, "SUSPICION: superblock, block 0 (byte 0): needs_check"),
+        ("F8-F2-rand20", 2, "mapping tree of device 4, block 118 (byte 966656): it cannot be used: it is all zeros"),
+        ("F8-F3-poolmap-root", 2, "concerned: chunks 0 to 191 of device 1"),
+        ("F8-F3-stale-valid", 2, "STALE SUPERBLOCK"),
+        ("F8-F3-sbzero", 4, ""),
+    ] {
+        let pool = Unpacked::new(name);
+        let answer = tierlift(&["pool", "check", "--meta", &pool.meta()]);
+        assert_eq!(answer.code, code, "{name}: {}{}", answer.out, answer.err);
+        assert!(answer.out.contains(words), "{name}: {}", answer.out);
+    }
+    let pool = Unpacked::new("F2-snaps");
+    let mut lost = std::fs::read(pool.meta()).unwrap();
+    let root = u64::from_le_bytes(lost[320..328].try_into().unwrap()) as usize;
+    lost[root * 8192..][..8192].fill(0);
+    let answer = tierlift(&["pool", "check", "--meta", &pool.write("lost", &lost)]);
+    assert_eq!(answer.code, 4, "{}", answer.out);
+    assert!(answer.out.contains("NOTHING can be reached"), "{}", answer.out);
+    let nothing = tierlift(&["pool", "check", "--meta", &pool.write("empty", b"")]);
+    assert_eq!((nothing.code, tierlift(&["pool", "check", "--meta", "/no/such/file"]).code), (4, 8));
+}
+
+#[test]
+fn check_tells_programs_what_it_tells_people() {
+    let pool = Unpacked::new("F8-F2-rand20");
+    let answer = tierlift(&["pool", "check", "--meta", &pool.meta(), "--json"]);
+    let told = answer.json();
+    assert_eq!(
+        (answer.code, &told["schema"], &told["verdict"]),
+        (2, &"tierlift.pool-check/1".into(), &"damaged".into())
+    );
+    let findings = told["findings"].as_array().unwrap();
+    assert_eq!(
+        told["totals"]["damage"].as_u64().unwrap() + told["totals"]["leak"].as_u64().unwrap(),
+        findings.len() as u64
+    );
+    let lost = findings.iter().find(|finding| finding["kind"] == "lost" && finding["block"] == 118).unwrap();
+    assert_eq!(
+        (&lost["severity"], &lost["offset"], &lost["cost"]["device"]),
+        (&"damage".into(), &966_656.into(), &4.into())
+    );
+    assert_eq!((&lost["cost"]["chunks_at_most"], &lost["fault"]), (&35.into(), &"it is all zeros".into()));
+    assert!(lost["text"].as_str().unwrap().contains("mapping tree of device 4"));
+}
+
+#[test]
+fn block_size_and_family_can_be_told() {
+    let pool = Unpacked::new("F5-v2-4k");
+    let stat = |more: &[&str]| {
+        let meta = pool.meta();
+        tierlift(&[&["pool", "stat", "--meta", &meta], more].concat())
+    };
+    let probed = stat(&[]);
+    assert!(probed.out.contains("4096-byte blocks: 4 of 4 roots are sound"), "{}", probed.out);
+    assert!(probed.out.contains("QNAP: device records have 32 bytes"), "{}", probed.out);
+    let told = stat(&["--block-size", "8192", "--family", "mainline", "--json"]).json();
+    assert_eq!((&told["block_size"], &told["family"]), (&8192.into(), &"mainline".into()));
+    let evidence = told["format_evidence"].as_array().unwrap();
+    assert_eq!(evidence.iter().filter(|line| line.as_str().unwrap().contains("told so by the user")).count(), 2);
+    assert_eq!(stat(&["--block-size", "512"]).code, 16);
+    assert_eq!(stat(&["--family", "zfs"]).code, 16);
+}
+
+/// Stock Linux's tools write a superblock of 4096 bytes over that of a pool with blocks of 8192.
+#[test]
+fn a_superblock_rewritten_by_stock_tools_does_not_hide_the_block_size() {
+    let pool = Unpacked::new("F3-3tiers");
+    let mut rewritten = std::fs::read(pool.meta()).unwrap();
+    seal(BlockKind::Superblock, &mut rewritten[..4096]);
+    let answer = tierlift(&["pool", "check", "--meta", &pool.write("rewritten", &rewritten), "--json"]);
+    assert_eq!(answer.code, 0, "{}{}", answer.out, answer.err);
+    assert_eq!(answer.json()["figures"]["mappings"], 359);
+}

@@ -79,3 +79,12 @@ fn a_stale_superblock_is_damage_even_when_its_trees_are_sound() {
     assert_eq!(found.verdict, Verdict::Damaged);
     assert!(matches!(found.findings[..], [ref only] if matches!(only.kind, Kind::Stale { commits: Some(69), .. })));
 }
+
+/// Written by stock Linux's thin_restore 0.9, which leaves one free metadata block counted as used.
+#[test]
+fn a_restored_pool_of_stock_linux_is_clean() {
+    let packed = include_bytes!("data/mainline-v2.tmeta.img.zst");
+    let found = checked(zstd::decode_all(&packed[..]).unwrap());
+    assert_eq!((found.verdict, texts(&found)), (Verdict::Clean, vec![]));
+    assert!(found.figures.mappings > 0);
+}

@@ -161,7 +161,7 @@ impl fmt::Display for Spread {
         match last.checked_sub(*first).and_then(|length| length.checked_add(1)) {
             Some(1) => write!(f, "{first}"),
             Some(length) if length == *count => write!(f, "{first} to {last}"),
-            _ => write!(f, "{count} between {first} and {last}"),
+            _ => write!(f, "{first} to {last} ({count} of them)"),
         }
     }
 }
@@ -718,10 +718,8 @@ mod tests {
         spread.add_range(8, 9);
         assert_eq!(spread.to_string(), "7 to 9");
         spread.add(3);
-        assert_eq!(spread.to_string(), "4 between 3 and 9");
-        assert_eq!(
-            Spread { first: 0, last: u64::MAX, count: u64::MAX }.to_string(),
-            format!("{0} between 0 and {0}", u64::MAX)
-        );
+        assert_eq!(spread.to_string(), "3 to 9 (4 of them)");
+        let all = Spread { first: 0, last: u64::MAX, count: u64::MAX };
+        assert_eq!(all.to_string(), format!("0 to {0} ({0} of them)", u64::MAX));
     }
 }

@@ -24,8 +24,8 @@ use serde::Serialize;
 use space_map::Gathered;
 use tierlift_ondisk::thin::{BlockKind, Superblock};
 
-/// What the findings come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What the findings come to, mildest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Nothing was found.

@@ -93,7 +93,9 @@ fn index_block(forest: &mut Forest<'_>, root: SpaceMapRoot) -> (Index, bool) {
         Ok(block) => {
             let bitmaps = root.nr_blocks.div_ceil(Bitmap::entries(forest.blocks.size()) as u64);
             let used = usize::try_from(bitmaps).unwrap_or(usize::MAX);
-            (block.entries.into_iter().zip(0..).take(used).collect(), true)
+            // An entry that names no block is one that is missing.
+            let there = block.entries.into_iter().zip(0..).take(used).filter(|(entry, _)| entry.block.0 != 0);
+            (there.collect(), true)
         }
         Err(fault) => {
             forest.findings.add(Structure::Index(Map::Metadata), root.bitmap_root, Kind::Unusable { fault });

@@ -1,6 +1,8 @@
 //! Genuine pools in memory, with the truth of their manifests.
 #![allow(dead_code, clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
+pub mod forged;
+
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
