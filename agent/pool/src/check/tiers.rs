@@ -147,7 +147,7 @@ pub(super) fn tell_devices(findings: &mut Findings, pool: &Pool, tiers: &Tiers) 
             left = left.checked_sub(1).ok_or(())?;
             if let Step::Found(key, value) = step
                 && value.zeroed == 0
-                && lost.iter().any(|range| range.contains(value.chunk.0))
+                && is_in(&lost, value.chunk.0)
             {
                 let cost = cost.get_or_insert_with(|| nothing(device, key));
                 cost.last_chunk = Some(key);
@@ -164,6 +164,12 @@ pub(super) fn tell_devices(findings: &mut Findings, pool: &Pool, tiers: &Tiers) 
             findings.add_costly(Structure::Tiers, None, Kind::TierPlaceLost { device, chunks }, Some(cost));
         }
     }
+}
+
+/// Holes come in key order, so their chunks do too; two may share a chunk that lies on several pieces.
+fn is_in(ranges: &[KeyRange], chunk: u64) -> bool {
+    let next = ranges.partition_point(|range| range.last < chunk);
+    ranges.get(next).is_some_and(|range| range.contains(chunk))
 }
 
 fn nothing(device: DeviceId, first_chunk: u64) -> Cost {
