@@ -4,6 +4,7 @@ use crate::kernel::{self, Variant};
 use crate::{agent, deps, image, process};
 use anyhow::{Context, bail};
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -28,10 +29,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     println!("test: unit, golden and property tests");
     let mut host = agent::cargo();
     host.args(["test", "--workspace", "--exclude", "tierlift-tests", "--no-fail-fast"]);
-    count.run(&mut host, args.filter.as_deref())?;
+    count.run(&host, args.filter.as_deref())?;
     let mut tools = agent::cargo();
     tools.args(["test", "--package", "tierlift-tests", "--lib"]);
-    count.run(&mut tools, args.filter.as_deref())?;
+    count.run(&tools, args.filter.as_deref())?;
     if !args.quick {
         let image = image::build()?;
         let stock = kernel::build(Variant::Stock)?;
@@ -41,7 +42,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             .args(["test", "--package", "tierlift-tests", "--test", "*", "--no-fail-fast"])
             .env("TIERLIFT_IMAGE", image.kernel.parent().context("image without folder")?)
             .env("TIERLIFT_STOCK_KERNEL", stock);
-        count.run(&mut machines, args.filter.as_deref())?;
+        count.run(&machines, args.filter.as_deref())?;
     }
     println!("test: {} s in all", start.elapsed().as_secs());
     count.close()
@@ -58,8 +59,18 @@ struct Count {
 
 impl Count {
     /// Runs cargo test, shows what it prints, and adds up its result lines.
-    fn run(&mut self, cargo: &mut Command, filter: Option<&str>) -> anyhow::Result<()> {
-        let mut child = cargo.args(filter).stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
+    fn run(&mut self, cargo: &Command, filter: Option<&str>) -> anyhow::Result<()> {
+        // A runner in the background of a shell ignores Ctrl-C and hands that down; the tests of Ctrl-C must not inherit it.
+        let mut child = Command::new("env")
+            .args(["--default-signal=INT,QUIT,HUP", "--"])
+            .arg(cargo.get_program())
+            .args(cargo.get_args())
+            .args(filter)
+            .current_dir(cargo.get_current_dir().unwrap_or(Path::new(".")))
+            .envs(cargo.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start cargo test")?;
         let output = child.stdout.take().context("cargo test has no output")?;
         for line in BufReader::new(output).lines() {
             let line = line?;
