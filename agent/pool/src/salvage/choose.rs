@@ -26,6 +26,18 @@ pub(crate) struct Candidate {
     pub doubtful: bool,
 }
 
+impl Candidate {
+    /// Says so when a newer copy may have existed.
+    pub(crate) fn with_doubt(mut self, may_be_newer: bool) -> Self {
+        if may_be_newer && matches!(self.generation, Generation::Copy { .. }) {
+            self.reason.push_str(
+                "; the slot after it is damaged, so a newer copy may be lost, and with it what the last commit changed",
+            );
+        }
+        self
+    }
+}
+
 /// A copy as it must stand in block 0.
 pub(crate) fn as_block0(copy: &Superblock) -> Superblock {
     Superblock { number: MetaBlock(0), backup_id: 0, ..copy.clone() }
@@ -123,6 +135,17 @@ pub(crate) fn is_later(blocks: &Blocks, scan: &Scan, other: &Superblock, than: &
     let [other, than] = [other, than].map(|superblock| Reach::from_superblock(&blocks, scan, superblock));
     let shared = |(block, fact): (&MetaBlock, &Fact)| fact.tree == Tree::Mapping && than.facts.contains_key(block);
     other.facts.iter().any(shared)
+}
+
+/// Whether two generations have most nodes of their mapping trees in common.
+pub(crate) fn is_akin(blocks: &Blocks, scan: &Scan, one: &Superblock, other: &Superblock) -> bool {
+    let [one, other] = [one, other].map(|superblock| {
+        let blocks = blocks.clone().with_recorded_count(superblock.metadata_map.nr_blocks);
+        Reach::from_superblock(&blocks, scan, superblock).facts
+    });
+    let shared = one.iter().filter(|(block, fact)| fact.tree == Tree::Mapping && other.contains_key(*block)).count();
+    let nodes = one.values().filter(|fact| fact.tree == Tree::Mapping).count();
+    shared.saturating_mul(2) > nodes
 }
 
 /// Whether a newer copy than the newest found may have been in the ring: the slot after it holds neither an older copy nor

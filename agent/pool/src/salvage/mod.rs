@@ -89,7 +89,15 @@ fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> 
         let index = |candidate: &Candidate| candidate.superblock.metadata_map.bitmap_root;
         best.as_ref().is_some_and(|(best, _)| index(best) == index(found))
     };
-    newest.filter(|(found, _)| !is_best(found)).or(best)
+    // Beside a sound copy only the same pool a few commits later can be meant, never the debris of another one.
+    let is_copy = best
+        .as_ref()
+        .filter(|(best, contradictions)| *contradictions == 0 && matches!(best.generation, Generation::Copy { .. }));
+    let is_akin = |found: &Candidate| {
+        is_copy.is_none_or(|(copy, _)| choose::is_akin(blocks, scan, &copy.superblock, &found.superblock))
+    };
+    let newest = newest.filter(|(found, _)| !is_best(found) && is_akin(found));
+    newest.or_else(|| best.map(|(best, contradictions)| (best.with_doubt(may_be_newer), contradictions)))
 }
 
 /// Why there is nothing to salvage: as opening would say it.
