@@ -2,15 +2,18 @@
 //!
 //! Each pointer that a committed node lacks was held by a lost node. A lost node could hold an orphan when all keys of the
 //! orphan lie where its parents allow and it stood higher in its tree. Siblings never overlap, so each certain child rules
-//! out others. What remains possible in more than one place is left alone: it is lost, not guessed.
+//! out others. Every older generation asks the same question with other lost nodes and other counts; a lost node that was in
+//! use ever since held the same children then, so what one generation answers helps in all. What remains possible in more
+//! than one place is left alone: it is lost, not guessed.
 
+use super::history::Past;
 use super::lineage::Lineage;
 use super::orphan::Orphan;
 use super::reach::{Dangling, Reach, Tree};
 use super::scan::Scan;
 use super::synthesize::Child;
 use crate::fault::KeyRange;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use tierlift_ondisk::units::MetaBlock;
 
 /// Lost nodes that are tried for one orphan; more than this is no evidence any more.
@@ -38,84 +41,102 @@ pub(crate) struct Adoption {
     pub undecided: Vec<Orphan>,
 }
 
-/// Lost nodes of one tree, searchable by key.
-struct Index {
+/// What tells whose an orphan can be.
+pub(crate) struct Evidence<'a> {
+    pub reach: &'a Reach,
+    pub scan: &'a Scan,
+    pub pasts: &'a [Past],
+    pub lineage: &'a Lineage<'a>,
+}
+
+/// Decides for one tree. `rivals` says that lost nodes exist of which not even the window is known.
+pub(crate) fn adopt(tree: Tree, orphans: &[Orphan], evidence: &Evidence<'_>, rivals: bool) -> Adoption {
+    let mut board = Board::new(tree, evidence);
+    let ours = orphans.iter().filter(|orphan| orphan.tree == tree);
+    let mut now = Scene::new(&board, (0..board.holders.len()).collect(), ours);
+    if !rivals {
+        board.rule_out(&mut now, evidence);
+        let pasts = if tree == Tree::Mapping { evidence.pasts } else { &[] };
+        let mut scenes: Vec<_> = pasts.iter().filter_map(|past| board.scene(past, evidence.scan)).collect();
+        while now.settle(&mut board) | scenes.iter_mut().fold(false, |any, scene| scene.settle(&mut board) | any) {}
+    }
+    let undecided = now.open.into_iter().filter(|open| rivals || !open.settled).map(|open| open.orphan).collect();
+    board.holders.truncate(board.present);
+    Adoption { holders: board.holders, undecided }
+}
+
+/// All lost nodes, and what is still possible.
+struct Board {
+    /// Those of the chosen generation first, then those that only older ones had.
     holders: Vec<Holder>,
-    /// Highest last key of this and all earlier holders, to end a search early.
+    /// How many belong to the chosen generation.
+    present: usize,
+    /// Orphans with holders of the chosen generation that may hold them.
+    possible: HashSet<(MetaBlock, usize)>,
+    certain: HashSet<(MetaBlock, usize)>,
+}
+
+/// One generation's question.
+struct Scene {
+    /// Holders by first key.
+    order: Vec<usize>,
+    /// Highest last key of this and all earlier ones, to end a search early.
     reach: Vec<u64>,
+    open: Vec<Open>,
 }
 
-/// Decides for one tree. `lineage` says whose a node can be by older lists of roots; `rivals` that lost nodes exist of which not even the window is known.
-pub(crate) fn adopt(
-    tree: Tree,
-    orphans: &[Orphan],
-    reach: &Reach,
-    scan: &Scan,
-    lineage: &Lineage,
-    rivals: bool,
-) -> Adoption {
-    let mut index = Index::new(tree, reach, scan);
-    let owners = index.owners(reach);
-    let may_own = |holder: usize, orphan: &Orphan| match owners.get(&holder) {
-        Some(devices) => devices.iter().any(|device| lineage.allows(orphan.child.block, *device)),
-        None => true,
-    };
-    let mut open: Vec<(Orphan, Vec<usize>)> = (orphans.iter())
-        .filter(|orphan| orphan.tree == tree)
-        .map(|orphan| {
-            let mut possible = index.possible(orphan);
-            possible.retain(|holder| may_own(*holder, orphan));
-            (*orphan, possible)
-        })
-        .collect();
-    let mut settled = BTreeSet::new();
-    if rivals {
-        return Adoption { holders: index.holders, undecided: open.into_iter().map(|(orphan, _)| orphan).collect() };
-    }
-    loop {
-        let before = settled.len();
-        for (number, (orphan, possible)) in open.iter_mut().enumerate() {
-            if settled.contains(&number) {
-                continue;
-            }
-            possible.retain(|holder| index.has_room(*holder, orphan));
-            let certain = orphan.lacks.is_some_and(|lacks| lacks as usize == possible.len()) && !possible.is_empty();
-            // Where several lack it, each must be its direct parent, or one of them may hold it twice over.
-            let direct = possible.len() == 1 || possible.iter().all(|holder| index.is_parent_of(*holder, orphan));
-            if certain && direct {
-                possible.iter().for_each(|holder| index.give(*holder, orphan));
-                settled.insert(number);
-            }
-        }
-        if settled.len() == before {
-            break;
-        }
-    }
-    let undecided = open.into_iter().enumerate().filter(|(number, _)| !settled.contains(number));
-    Adoption { undecided: undecided.map(|(_, (orphan, _))| orphan).collect(), holders: index.holders }
+struct Open {
+    orphan: Orphan,
+    possible: Vec<usize>,
+    settled: bool,
 }
 
-impl Index {
-    fn new(tree: Tree, reach: &Reach, scan: &Scan) -> Self {
-        let lost = reach.dangling.iter().filter(|(block, lost)| lost.tree == tree && can_hold(**block, lost, scan));
-        let mut holders: Vec<_> = lost
-            .map(|(block, lost)| Holder {
-                block: *block,
-                tree,
-                window: lost.window,
-                height: lost.height,
-                children: Vec::new(),
-                taken: BTreeMap::new(),
-            })
+impl Board {
+    fn new(tree: Tree, evidence: &Evidence<'_>) -> Self {
+        let lost = evidence.reach.dangling.iter();
+        let lost = lost.filter(|(block, lost)| lost.tree == tree && can_hold(**block, lost));
+        // What is sound there belongs to somebody else.
+        let lost = lost.filter(|(block, _)| !evidence.scan.is_sound(**block));
+        let holders: Vec<_> = lost.map(|(block, lost)| Holder::new(*block, lost)).collect();
+        Self { present: holders.len(), holders, possible: HashSet::new(), certain: HashSet::new() }
+    }
+
+    /// The question of an older generation; `None` when it does not know all its lost nodes.
+    fn scene(&mut self, past: &Past, scan: &Scan) -> Option<Scene> {
+        let dangling = &past.reach.dangling;
+        if dangling.values().any(|lost| lost.tree == Tree::Roots) || past.superblock.held_root.0 != 0 {
+            return None;
+        }
+        let numbers: BTreeMap<_, _> = (self.holders.iter().take(self.present).enumerate())
+            .map(|(number, holder)| (holder.block, number))
             .collect();
-        holders.sort_unstable_by_key(|holder| (holder.window.first, holder.block));
-        let reach = (holders.iter())
-            .scan(0, |highest, holder| {
-                *highest = holder.window.last.max(*highest);
-                Some(*highest)
-            })
-            .collect();
-        Self { holders, reach }
+        let mut order = Vec::new();
+        for (block, lost) in
+            dangling.iter().filter(|(block, lost)| lost.tree == Tree::Mapping && can_hold(**block, lost))
+        {
+            let same = numbers.get(block).filter(|_| past.is_unbroken(*block) && !scan.is_sound(*block));
+            order.push(same.copied().unwrap_or(self.holders.len()));
+            if same.is_none() {
+                self.holders.push(Holder::new(*block, lost));
+            }
+        }
+        Some(Scene::new(self, order, past.orphans.iter()))
+    }
+
+    /// Strikes out what devices' pasts, or the pasts of lost nodes, make impossible.
+    fn rule_out(&mut self, now: &mut Scene, evidence: &Evidence<'_>) {
+        let owners = self.owners(evidence.reach);
+        for open in &mut now.open {
+            let block = open.orphan.child.block;
+            open.possible.retain(|number| {
+                let by_devices = owners
+                    .get(number)
+                    .is_none_or(|devices| devices.iter().any(|device| evidence.lineage.allows(block, *device)));
+                let Some(holder) = self.holders.get(*number) else { return false };
+                by_devices && evidence.pasts.iter().all(|past| may_have_held(past, holder.block, block))
+            });
+            self.possible.extend(open.possible.iter().map(|number| (block, *number)));
+        }
     }
 
     /// The devices of each lost node that was the root of a device's tree.
@@ -131,21 +152,75 @@ impl Index {
         owners
     }
 
+    fn is_possible(&self, number: usize, orphan: &Orphan) -> bool {
+        let pair = (orphan.child.block, number);
+        if self.certain.contains(&pair) {
+            return true;
+        }
+        let Some(holder) = self.holders.get(number) else { return false };
+        let before = holder.taken.range(..=orphan.last).next_back();
+        let has_room = before.is_none_or(|(_, last)| *last < orphan.child.first);
+        has_room && (number >= self.present || self.possible.contains(&pair))
+    }
+
+    fn is_parent_of(&self, holder: usize, orphan: &Orphan) -> bool {
+        let holder = self.holders.get(holder).and_then(|holder| holder.height);
+        holder.is_some() && holder == orphan.height.and_then(|height| height.checked_add(1))
+    }
+
+    /// Answers whether that is new.
+    fn give(&mut self, number: usize, orphan: &Orphan) -> bool {
+        let Some(holder) = self.holders.get_mut(number).filter(|_| number < self.present) else { return false };
+        if !self.certain.insert((orphan.child.block, number)) {
+            return false;
+        }
+        holder.taken.insert(orphan.child.first, orphan.last);
+        let at = holder.children.partition_point(|child| child.first < orphan.child.first);
+        holder.children.insert(at, orphan.child);
+        true
+    }
+}
+
+impl Holder {
+    fn new(block: MetaBlock, lost: &Dangling) -> Self {
+        let Dangling { tree, window, height, .. } = *lost;
+        Self { block, tree, window, height, children: Vec::new(), taken: BTreeMap::new() }
+    }
+}
+
+impl Scene {
+    fn new<'o>(board: &Board, mut order: Vec<usize>, orphans: impl Iterator<Item = &'o Orphan>) -> Self {
+        let window = |number: &usize| board.holders.get(*number).map_or(KeyRange::ALL, |holder| holder.window);
+        order.sort_unstable_by_key(|number| (window(number).first, *number));
+        let reach = (order.iter())
+            .scan(0, |highest, number| {
+                *highest = window(number).last.max(*highest);
+                Some(*highest)
+            })
+            .collect();
+        let mut scene = Self { order, reach, open: Vec::new() };
+        let open = |orphan: &Orphan| Open { orphan: *orphan, possible: scene.possible(board, orphan), settled: false };
+        scene.open = orphans.map(open).collect();
+        scene
+    }
+
     /// All lost nodes that could have been above this orphan.
-    fn possible(&self, orphan: &Orphan) -> Vec<usize> {
-        let end = self.holders.partition_point(|holder| holder.window.first <= orphan.child.first);
+    fn possible(&self, board: &Board, orphan: &Orphan) -> Vec<usize> {
+        let holder = |at: usize| self.order.get(at).and_then(|number| Some((*number, board.holders.get(*number)?)));
+        let end = self
+            .order
+            .partition_point(|number| board.holders.get(*number).is_some_and(|h| h.window.first <= orphan.child.first));
         let mut found = Vec::new();
-        for (step, number) in (0..end).rev().enumerate() {
-            let enough = found.len() > MOST_HOLDERS || step > MOST_STEPS;
-            let none_left = self.reach.get(number).is_none_or(|highest| *highest < orphan.last);
+        for (step, at) in (0..end).rev().enumerate() {
+            let none_left = self.reach.get(at).is_none_or(|highest| *highest < orphan.last);
             if none_left {
                 break;
             }
-            if enough {
+            if found.len() > MOST_HOLDERS || step > MOST_STEPS {
                 // Too many to tell: never certain.
                 return Vec::new();
             }
-            let Some(holder) = self.holders.get(number) else { break };
+            let Some((number, holder)) = holder(at) else { break };
             let higher = match (holder.height, orphan.height) {
                 (Some(holder), Some(orphan)) => holder > orphan,
                 _ => true,
@@ -157,28 +232,47 @@ impl Index {
         found
     }
 
-    fn has_room(&self, holder: usize, orphan: &Orphan) -> bool {
-        self.holders.get(holder).is_some_and(|holder| {
-            let before = holder.taken.range(..=orphan.last).next_back();
-            before.is_none_or(|(_, last)| *last < orphan.child.first)
-        })
-    }
-
-    fn is_parent_of(&self, holder: usize, orphan: &Orphan) -> bool {
-        let holder = self.holders.get(holder).and_then(|holder| holder.height);
-        holder.is_some() && holder == orphan.height.and_then(|height| height.checked_add(1))
-    }
-
-    fn give(&mut self, holder: usize, orphan: &Orphan) {
-        if let Some(holder) = self.holders.get_mut(holder) {
-            holder.taken.insert(orphan.child.first, orphan.last);
-            let at = holder.children.partition_point(|child| child.first < orphan.child.first);
-            holder.children.insert(at, orphan.child);
+    /// Draws every conclusion there is now; answers whether there was any.
+    fn settle(&mut self, board: &mut Board) -> bool {
+        let mut any = false;
+        for open in self.open.iter_mut().filter(|open| !open.settled) {
+            let Open { orphan, possible, settled } = open;
+            possible.retain(|number| board.is_possible(*number, orphan));
+            let Some(lacks) = orphan.lacks.map(|lacks| lacks as usize).filter(|_| !possible.is_empty()) else {
+                continue;
+            };
+            // Where several lack it, each must be its direct parent, or one of them may hold it twice over.
+            let direct = possible.len() == 1 || possible.iter().all(|number| board.is_parent_of(*number, orphan));
+            if lacks == possible.len() && direct {
+                *settled = true;
+                any |= possible.iter().fold(false, |any, number| board.give(*number, orphan) | any);
+            } else if direct {
+                let is_certain = |number: &usize| board.certain.contains(&(orphan.child.block, *number));
+                let others: Vec<_> = possible.iter().copied().filter(|number| !is_certain(number)).collect();
+                if possible.len().saturating_sub(others.len()) == lacks {
+                    *settled = true;
+                    for number in others {
+                        any |= board.possible.remove(&(orphan.child.block, number));
+                    }
+                }
+            }
         }
+        any
     }
 }
 
-/// Whether the lost block was an inner node as far as is known, and nothing sound is there that belongs to somebody else.
-fn can_hold(block: MetaBlock, lost: &Dangling, scan: &Scan) -> bool {
-    lost.height != Some(0) && lost.window.first <= lost.window.last && block.0 != 0 && !scan.is_sound(block)
+/// Whether a lost node may have held an orphan, as far as one generation knows. What it holds it held ever since it was
+/// written.
+fn may_have_held(past: &Past, holder: MetaBlock, orphan: MetaBlock) -> bool {
+    use super::committed::Count;
+    if !past.is_unbroken(holder) {
+        return true;
+    }
+    let was_free = past.committed.count(orphan) == Count::Exactly(0);
+    !was_free && !(past.is_unbroken(orphan) && past.is_accounted_for(orphan))
+}
+
+/// Whether the lost block was an inner node as far as is known.
+fn can_hold(block: MetaBlock, lost: &Dangling) -> bool {
+    lost.height != Some(0) && lost.window.first <= lost.window.last && block.0 != 0
 }

@@ -1,88 +1,93 @@
-//! What older generations prove about single nodes: whose they were, and so whose they can be.
+//! What older generations prove about devices: whose nodes were, and so whose they can be.
 //!
-//! Devices that exist side by side never take over each other's nodes: a tree only ever drops nodes or gets new ones. So with
-//! a generation that has every device of today and nothing of which was overwritten since:
-//! - a node below a device's root then can only belong to devices that had it then;
+//! Devices that exist side by side never take over each other's nodes: a tree only ever drops nodes or gets new ones. So for a
+//! device that existed in an older generation:
+//! - a node below some devices' roots then can only belong to one of these now, or to a device that was made since;
 //! - a node that was free then is no part of a tree that has not changed since.
 
-use super::committed::{Committed, Count};
-use super::reach::Reach;
+use super::committed::Count;
+use super::history::Past;
 use super::scan::Scan;
 use crate::blocks::Blocks;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use tierlift_ondisk::thin::{BlockKind, Node, NodeKind, Superblock};
+use tierlift_ondisk::thin::{BlockKind, DeviceDetails, Node, NodeKind};
 use tierlift_ondisk::units::MetaBlock;
 
-/// Older generations followed.
-const MOST_PASTS: usize = 16;
-/// Nodes followed in each.
+/// Nodes followed in each generation.
 const MOST_NODES: usize = 2_000_000;
 
-/// One older generation.
+/// What one older generation says.
 #[derive(Debug)]
-struct Past {
+struct Ownership<'a> {
+    past: &'a Past,
     owners: HashMap<MetaBlock, BTreeSet<u64>>,
+    /// Devices that existed then and still do.
+    known: BTreeSet<u64>,
     /// Devices whose tree of then cannot be seen whole.
     unseen: BTreeSet<u64>,
     /// Devices whose tree is still the same.
     unchanged: BTreeSet<u64>,
-    reach: Reach,
-    committed: Committed,
 }
 
 /// All usable older generations.
 #[derive(Debug, Default)]
-pub(crate) struct Lineage {
-    pasts: Vec<Past>,
+pub(crate) struct Lineage<'a> {
+    generations: Vec<Ownership<'a>>,
 }
 
-impl Lineage {
-    /// Follows those generations that have every device of today.
-    pub(crate) fn new(blocks: &Blocks, scan: &Scan, today: &BTreeMap<u64, MetaBlock>, history: &[Superblock]) -> Self {
-        let mut pasts = Vec::new();
-        for superblock in history {
-            if pasts.len() >= MOST_PASTS {
-                break;
-            }
-            pasts.extend(Past::follow(blocks, scan, today, superblock));
-        }
-        Self { pasts }
+impl<'a> Lineage<'a> {
+    /// `today` are the present roots as far as they are known; a device without a record is never taken for an old one.
+    pub(crate) fn new(
+        blocks: &Blocks,
+        scan: &Scan,
+        today: &BTreeMap<u64, MetaBlock>,
+        records: &BTreeMap<u64, DeviceDetails>,
+        pasts: &'a [Past],
+    ) -> Self {
+        Self { generations: pasts.iter().map(|past| Ownership::new(blocks, scan, today, records, past)).collect() }
     }
 
     /// Whether a node may belong to the device now.
     pub(crate) fn allows(&self, node: MetaBlock, device: u64) -> bool {
-        self.pasts.iter().all(|past| past.allows(node, device))
+        self.generations.iter().all(|generation| generation.allows(node, device))
     }
 }
 
-impl Past {
-    fn follow(blocks: &Blocks, scan: &Scan, today: &BTreeMap<u64, MetaBlock>, superblock: &Superblock) -> Option<Self> {
-        let reach = Reach::from_superblock(blocks, scan, superblock);
-        let roots = &reach.device_roots;
-        if !today.keys().all(|device| roots.contains_key(device)) {
-            return None;
-        }
-        let committed = Committed::load(blocks, scan, &superblock.metadata_map, &reach);
-        let overwritten = reach.dangling.keys().any(|block| scan.is_sound(*block));
-        if overwritten || committed.reused > 0 || committed.contradictions(&reach) > 0 {
-            return None;
-        }
-        let unchanged = today.iter().filter(|(device, root)| roots.get(*device) == Some(*root));
-        let unchanged = unchanged.map(|(device, _)| *device).collect();
-        let mut past = Self { owners: HashMap::new(), unseen: BTreeSet::new(), unchanged, reach, committed };
+impl<'a> Ownership<'a> {
+    fn new(
+        blocks: &Blocks,
+        scan: &Scan,
+        today: &BTreeMap<u64, MetaBlock>,
+        records: &BTreeMap<u64, DeviceDetails>,
+        past: &'a Past,
+    ) -> Self {
+        let roots = &past.reach.device_roots;
+        let existed = |device: &&u64| {
+            roots.contains_key(*device)
+                && records.get(*device).is_some_and(|record| {
+                    record.transaction <= past.superblock.transaction && record.creation_time <= past.superblock.time
+                })
+        };
+        let known: BTreeSet<_> = records.keys().filter(existed).copied().collect();
+        let unchanged = known.iter().filter(|device| {
+            today.get(*device).is_some_and(|root| roots.get(*device) == Some(root) && past.is_unbroken(*root))
+        });
+        let unchanged = unchanged.copied().collect();
+        let mut ownership = Self { past, owners: HashMap::new(), known, unseen: BTreeSet::new(), unchanged };
         let mut steps = 0;
-        for device in today.keys() {
-            past.descend(blocks, scan, *device, &mut steps);
+        for (device, root) in roots {
+            ownership.descend(blocks, scan, *device, *root, &mut steps);
         }
-        Some(past)
+        ownership
     }
 
-    fn descend(&mut self, blocks: &Blocks, scan: &Scan, device: u64, steps: &mut usize) {
+    fn descend(&mut self, blocks: &Blocks, scan: &Scan, device: u64, root: MetaBlock, steps: &mut usize) {
         let mut buffer = Vec::new();
-        let mut open: Vec<_> = self.reach.device_roots.get(&device).copied().into_iter().collect();
+        let mut open = vec![root];
         while let Some(block) = open.pop() {
             *steps = steps.saturating_add(1);
-            let Some(node) = scan.nodes.get(&block).filter(|_| *steps < MOST_NODES) else {
+            let reached = *steps < MOST_NODES && self.past.reach.facts.contains_key(&block);
+            let Some(node) = scan.nodes.get(&block).filter(|_| reached) else {
                 self.unseen.insert(device);
                 continue;
             };
@@ -98,17 +103,18 @@ impl Past {
     }
 
     fn allows(&self, node: MetaBlock, device: u64) -> bool {
-        let count = self.committed.count(node);
-        let Some(owners) = self.owners.get(&node) else {
-            return match count {
-                // Made since.
-                Count::Exactly(0) => !self.unchanged.contains(&device),
-                // In use then, but nowhere that can be seen.
-                Count::Exactly(_) | Count::Many => self.unseen.contains(&device),
-                Count::Unknown => true,
-            };
-        };
-        let all_seen = self.reach.facts.get(&node).is_some_and(|fact| count == Count::Exactly(fact.edges));
-        owners.contains(&device) || !all_seen && self.unseen.contains(&device)
+        if !self.known.contains(&device) {
+            return true;
+        }
+        let count = self.past.committed.count(node);
+        if count == Count::Exactly(0) {
+            // Made since.
+            return !self.unchanged.contains(&device);
+        }
+        if !self.past.is_unbroken(node) {
+            return true;
+        }
+        let hidden = self.unseen.contains(&device) && !self.past.is_accounted_for(node);
+        hidden || self.owners.get(&node).is_some_and(|owners| owners.contains(&device))
     }
 }

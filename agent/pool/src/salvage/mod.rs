@@ -11,6 +11,7 @@ mod classify;
 mod committed;
 mod from_index;
 mod generations;
+mod history;
 mod lineage;
 mod options;
 mod orphan;

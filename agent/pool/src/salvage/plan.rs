@@ -1,12 +1,12 @@
 //! The work of a salvage, step by step, on one chosen generation.
 
-use super::adopt::{Holder, adopt};
+use super::adopt::{Evidence, Holder, adopt};
 use super::choose::Candidate;
 use super::classify::Classifier;
 use super::committed::Committed;
-use super::from_index;
+use super::history::{Chronicle, Past};
 use super::lineage::Lineage;
-use super::options::{Adopted, Hints, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
+use super::options::{Adopted, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
 use super::orphan::{Orphan, follow_unreached, orphans};
 use super::reach::{Reach, Tree};
 use super::roots;
@@ -107,53 +107,60 @@ impl Work<'_> {
 
     fn run(&mut self, trusted: bool) {
         let mut reach = self.reach();
-        let mut orphans_found = Vec::new();
+        let mut undecided = Vec::new();
         if trusted {
             let committed = Committed::load(&self.blocks, self.scan, &self.superblock.metadata_map, &reach);
             let classifier =
                 Classifier { blocks: &self.blocks, scan: self.scan, superblock: &self.superblock, family: self.family };
             follow_unreached(&classifier, &committed, &mut reach);
-            orphans_found = orphans(&self.blocks, self.scan, &committed, &reach);
+            let orphans = orphans(&self.blocks, self.scan, &committed, &reach);
+            undecided = self.adopt_all(&orphans, &reach, &committed);
         }
-        let undecided = self.adopt_all(&orphans_found, &reach);
         self.restore_roots(&undecided);
         self.restore_details();
     }
 
     /// Puts lost inner nodes of every tree together again; hands back the orphans no inner node could have held.
-    fn adopt_all(&mut self, orphans: &[Orphan], reach: &Reach) -> Vec<Orphan> {
+    fn adopt_all(&mut self, orphans: &[Orphan], reach: &Reach, committed: &Committed) -> Vec<Orphan> {
         let held_unknown =
             is_ordinary(self.superblock.held_root) && !self.scan.superblocks.contains_key(&self.superblock.held_root);
         let roots_lost = reach.dangling.values().any(|lost| lost.tree == Tree::Roots);
-        let lineage = self.lineage(reach);
         let mut rest = Vec::new();
         for tree in [Tree::Mapping, Tree::Tier, Tree::Details, Tree::Roots] {
             let rivals = held_unknown && tree != Tree::Tier || roots_lost && tree == Tree::Mapping;
-            let adoption = adopt(tree, orphans, reach, self.scan, &lineage, rivals);
-            for holder in &adoption.holders {
-                if !holder.children.is_empty() {
-                    self.synthesizer.inner(self.scan, holder.block, holder.window, &holder.children, true);
-                }
+            let mut evidence = Evidence { reach, scan: self.scan, pasts: &[], lineage: &Lineage::default() };
+            let mut adoption = adopt(tree, orphans, &evidence, rivals);
+            if tree == Tree::Mapping && !rivals && !adoption.undecided.is_empty() && !adoption.holders.is_empty() {
+                let pasts = self.pasts(orphans, reach, committed);
+                let lineage = Lineage::new(&self.blocks, self.scan, &reach.device_roots, &self.records(), &pasts);
+                (evidence.pasts, evidence.lineage) = (&pasts, &lineage);
+                adoption = adopt(tree, orphans, &evidence, rivals);
             }
-            self.holders.extend(adoption.holders.into_iter().filter(|holder| !holder.children.is_empty()));
+            adoption.holders.retain(|holder| !holder.children.is_empty());
+            for holder in &adoption.holders {
+                self.synthesizer.inner(self.scan, holder.block, holder.window, &holder.children, true);
+            }
+            self.holders.extend(adoption.holders);
             rest.extend(adoption.undecided);
         }
         self.undecided = rest.len();
         rest
     }
 
-    /// What older generations say, when the root of a device's tree is lost.
-    fn lineage(&self, reach: &Reach) -> Lineage {
-        if !reach.device_roots.values().any(|root| reach.dangling.contains_key(root)) {
-            return Lineage::default();
-        }
-        let mut history: Vec<_> = self.ring.copies.iter().rev().map(|(_, copy)| copy.clone()).collect();
-        if history.is_empty() {
-            let hints = Hints::default();
-            let found = from_index::candidates(&self.blocks, self.scan, Some(&self.superblock), &hints);
-            history.extend(found.into_iter().map(|(found, _)| found.superblock));
-        }
-        Lineage::new(&self.blocks, self.scan, &reach.device_roots, &history)
+    /// The generations before this one, with the lives of all orphans and lost nodes.
+    fn pasts(&self, orphans: &[Orphan], reach: &Reach, committed: &Committed) -> Vec<Past> {
+        let chronicle = Chronicle {
+            blocks: &self.blocks,
+            scan: self.scan,
+            ring: self.ring,
+            superblock: &self.superblock,
+            family: self.family,
+        };
+        let children = orphans.iter().map(|orphan| orphan.child.block);
+        chronicle.pasts(
+            committed,
+            children.chain(reach.dangling.keys().copied()).chain(reach.device_roots.values().copied()),
+        )
     }
 
     fn older_tables(&self, blocks: &Blocks) -> Vec<BTreeMap<u64, MetaBlock>> {
