@@ -50,21 +50,31 @@ impl Classifier<'_> {
 
     fn by_values(&self, node: &Node<'_>) -> Option<Tree> {
         let fits = [
-            (Tree::Roots, node.entries_u64().all(|(key, value)| self.is_root(key, value))),
+            (Tree::Roots, self.is_list_of_roots(node)),
             (Tree::Tier, node.entries_u64().all(|(key, value)| self.is_tier(key, value))),
-            (Tree::Mapping, node.entries_u64().all(|(_, value)| self.is_mapping(value))),
+            (Tree::Mapping, self.is_list_of_mappings(node)),
         ];
         let mut possible = fits.into_iter().filter(|(_, fits)| *fits).map(|(tree, _)| tree);
         let first = possible.next()?;
         possible.next().is_none().then_some(first).filter(|_| !node.is_empty())
     }
 
-    /// Whether this can be a device and the root of its mapping tree.
-    fn is_root(&self, key: u64, value: u64) -> bool {
-        key < MOST_DEVICES
-            && value != 0
-            && value < self.blocks.count()
-            && self.scan.nodes.contains_key(&MetaBlock(value))
+    /// Whether these can be devices and the roots of their mapping trees. Roots may be lost, but one that is there must be a
+    /// node; a single pair of numbers proves little, so that its root must be there.
+    fn is_list_of_roots(&self, node: &Node<'_>) -> bool {
+        let is_node = |value: u64| self.scan.nodes.contains_key(&MetaBlock(value));
+        let is_root = |value: u64| is_node(value) || node.len() > 1 && !self.scan.is_sound(MetaBlock(value));
+        node.entries_u64()
+            .all(|(key, value)| key < MOST_DEVICES && value != 0 && value < self.blocks.count() && is_root(value))
+    }
+
+    /// Whether these can be mappings: no device maps a chunk twice, as small numbers read as mappings all would.
+    fn is_list_of_mappings(&self, node: &Node<'_>) -> bool {
+        let chunk = |value| MappingValue::decode(value, self.family).chunk;
+        let mut values = node.entries_u64().map(|(_, value)| value);
+        let first = values.next().map(chunk);
+        values.next().map(chunk).is_none_or(|second| Some(second) != first)
+            && node.entries_u64().all(|(_, value)| self.is_mapping(value))
     }
 
     fn is_tier(&self, key: u64, value: u64) -> bool {
