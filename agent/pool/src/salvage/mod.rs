@@ -13,6 +13,7 @@ mod from_index;
 mod generations;
 mod history;
 mod lineage;
+mod matching;
 mod options;
 mod orphan;
 mod plan;

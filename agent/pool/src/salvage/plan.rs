@@ -131,7 +131,9 @@ impl Work<'_> {
             let mut evidence = Evidence { reach, scan: self.scan, pasts: &[], lineage: &Lineage::default() };
             let mut adoption = adopt(tree, orphans, &evidence, rivals);
             if tree == Tree::Mapping && !rivals && !adoption.undecided.is_empty() && !adoption.holders.is_empty() {
-                let pasts = self.pasts(orphans, reach, committed);
+                let children = orphans.iter().map(|orphan| orphan.child.block);
+                let lost = reach.dangling.keys().chain(reach.device_roots.values()).copied();
+                let pasts = self.pasts(committed, children.chain(lost));
                 let lineage = Lineage::new(&self.blocks, self.scan, &reach.device_roots, &self.records(), &pasts);
                 (evidence.pasts, evidence.lineage) = (&pasts, &lineage);
                 adoption = adopt(tree, orphans, &evidence, rivals);
@@ -147,8 +149,8 @@ impl Work<'_> {
         rest
     }
 
-    /// The generations before this one, with the lives of all orphans and lost nodes.
-    fn pasts(&self, orphans: &[Orphan], reach: &Reach, committed: &Committed) -> Vec<Past> {
+    /// The generations before this one, with the lives of blocks of interest.
+    fn pasts(&self, committed: &Committed, interest: impl Iterator<Item = MetaBlock>) -> Vec<Past> {
         let chronicle = Chronicle {
             blocks: &self.blocks,
             scan: self.scan,
@@ -156,20 +158,7 @@ impl Work<'_> {
             superblock: &self.superblock,
             family: self.family,
         };
-        let children = orphans.iter().map(|orphan| orphan.child.block);
-        chronicle.pasts(
-            committed,
-            children.chain(reach.dangling.keys().copied()).chain(reach.device_roots.values().copied()),
-        )
-    }
-
-    fn older_tables(&self, blocks: &Blocks) -> Vec<BTreeMap<u64, MetaBlock>> {
-        let classifier = Classifier { blocks, scan: self.scan, superblock: &self.superblock, family: self.family };
-        let is_roots = |block: MetaBlock| {
-            self.scan.nodes.get(&block).is_some_and(|node| node.kind == NodeKind::Leaf)
-                && classifier.tree_of(block) == Some(Tree::Roots)
-        };
-        roots::older_tables(blocks, self.scan, self.ring, &is_roots)
+        chronicle.pasts(committed, interest)
     }
 
     /// The one lost block of the upper level, with the device ids it spoke for.
@@ -185,16 +174,29 @@ impl Work<'_> {
     fn restore_roots(&mut self, orphans: &[Orphan]) {
         let Some((block, window)) = self.lost_root_of(Tree::Roots, self.superblock.mapping_root) else { return };
         let blocks = self.patched();
-        let older = self.older_tables(&blocks);
-        let mut wanted: BTreeMap<u64, Option<DeviceDetails>> = BTreeMap::new();
+        let claims = orphans.iter().filter(|orphan| orphan.tree == Tree::Mapping).map(|orphan| orphan.child.block);
+        let families: BTreeMap<_, _> = claims.map(|claim| (claim, children_of(&blocks, claim))).collect();
+        let reach = self.reach();
+        let committed = Committed::load(&self.blocks, self.scan, &self.superblock.metadata_map, &reach);
+        let children = families.values().flatten().copied().map(MetaBlock);
+        let pasts = self.pasts(&committed, families.keys().copied().chain(children));
         let details = self.details(&blocks);
-        match &details {
-            Some(details) => wanted.extend(details.iter().map(|(id, record)| (*id, Some(*record)))),
-            None => wanted.extend(older.first().into_iter().flatten().map(|(id, _)| (*id, None))),
-        }
+        let newest = pasts.first().map(|past| &past.reach.device_roots);
+        let mut wanted: BTreeMap<u64, Option<DeviceDetails>> = match &details {
+            Some(details) => details.iter().map(|(id, record)| (*id, Some(*record))).collect(),
+            None => newest.into_iter().flatten().map(|(id, _)| (*id, None)).collect(),
+        };
         wanted.retain(|id, _| window.contains(*id));
-        let children = |block: MetaBlock| children_of(&blocks, block);
-        let assigned = roots::assign(orphans, &wanted, &older, &children);
+        // Without records the list of the generation before is all there is: one that it names is taken for the same device.
+        let records =
+            details.clone().or_else(|| roots::older_records(&blocks, self.scan, self.ring).into_iter().next());
+        let none = BTreeMap::new();
+        let lineage = Lineage::new(&blocks, self.scan, &none, &records.unwrap_or_default(), &pasts);
+        let allows = |claim: MetaBlock, device: u64| {
+            let children = families.get(&claim).into_iter().flatten().copied().map(MetaBlock);
+            std::iter::once(claim).chain(children).all(|node| lineage.allows(node, device))
+        };
+        let assigned = roots::assign(orphans, &wanted, &allows);
         if assigned.is_empty() {
             return;
         }

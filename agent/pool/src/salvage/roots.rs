@@ -1,21 +1,19 @@
 //! The upper level lost: which device each parentless mapping tree belongs to, and the devices' records.
 //!
-//! A tree is given to a device when its size is exactly the recorded one and either no other tree and no other device has
-//! that size, or the newest older list of roots says the same.
+//! A tree is given to a device when no other way of dealing out the trees agrees with the recorded sizes and with what older
+//! generations prove.
 
+use super::matching;
 use super::orphan::Orphan;
 use super::reach::{Reach, Tree};
 use super::scan::Scan;
 use crate::blocks::Blocks;
 use crate::ring::Ring;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use tierlift_ondisk::thin::{
     BlockKind, CloneRecord, DetailsSize, DeviceDetails, Family, NO_ORIGIN, Node, NodeKind, Superblock,
 };
 use tierlift_ondisk::units::{Chunk, MetaBlock};
-
-/// Older lists looked at.
-pub(crate) const MOST_TABLES: usize = 32;
 
 /// A parentless mapping tree that may be a device's.
 #[derive(Debug, Clone, Copy)]
@@ -29,33 +27,39 @@ struct Claim {
 
 /// Gives roots to devices. Devices without an entry stay lost.
 ///
-/// An older list of roots proves more than it seems: devices that exist side by side never take over each other's nodes. So
-/// with a list that names every device of today, a tree or a part of one that was only one device's then is that device's now.
+/// `allows` says whether a tree may be a device's by what older generations prove. A tree also has as many mappings as the
+/// device's record says. When every tree is whole and there are just as many pointers missing as devices, the trees are dealt
+/// out in every way that fits, and what is the same in all of them is certain.
 pub(crate) fn assign(
     orphans: &[Orphan],
     wanted: &BTreeMap<u64, Option<DeviceDetails>>,
-    older: &[BTreeMap<u64, MetaBlock>],
-    children: &dyn Fn(MetaBlock) -> BTreeSet<u64>,
+    allows: &dyn Fn(MetaBlock, u64) -> bool,
 ) -> BTreeMap<u64, MetaBlock> {
-    let mut claims: Vec<Claim> = (orphans.iter())
+    let claims: Vec<Claim> = (orphans.iter())
         .filter(|orphan| orphan.tree == Tree::Mapping)
         .filter_map(|orphan| {
             let Orphan { child, lacks, entries, whole, .. } = *orphan;
             Some(Claim { block: child.block, devices: lacks?, entries, whole })
         })
         .collect();
-    claims.sort_unstable_by_key(|claim| claim.block);
-    let mut assigned = BTreeMap::new();
-    let complete = |table: &&BTreeMap<u64, MetaBlock>| wanted.keys().all(|device| table.contains_key(device));
-    for table in older.iter().filter(complete).take(MOST_TABLES) {
-        by_history(table, &mut claims, wanted, &mut assigned);
-        by_lineage(table, &mut claims, wanted, children, &mut assigned);
-    }
-    by_size(&mut claims, wanted, &mut assigned);
-    let all_known = wanted.values().all(Option::is_some);
-    // Without records only a list that explains every tree there is can be believed.
-    let explained = assigned.len() == wanted.len() && claims.iter().all(|claim| claim.devices == 0);
-    if all_known || explained { assigned } else { BTreeMap::new() }
+    let ids: Vec<u64> = wanted.keys().copied().collect();
+    let fits = |(device, record): (&u64, &Option<DeviceDetails>)| {
+        let fitting = claims.iter().enumerate();
+        let fitting = fitting.filter(|(_, claim)| matches(claim, record.as_ref()) && allows(claim.block, *device));
+        fitting.map(|(number, _)| number).collect::<Vec<_>>()
+    };
+    let choices: Vec<Vec<usize>> = wanted.iter().map(fits).collect();
+    let room: Vec<usize> = claims.iter().map(|claim| claim.devices as usize).collect();
+    let is_all = room.iter().copied().fold(0, usize::saturating_add) == ids.len();
+    let decided = if is_all && claims.iter().all(|claim| claim.whole) {
+        matching::certain(&choices, &room)
+    } else if wanted.values().all(Option::is_some) {
+        only_ones(&choices, &room)
+    } else {
+        Vec::new()
+    };
+    let root = |(device, claim): (usize, usize)| Some((*ids.get(device)?, claims.get(claim)?.block));
+    decided.into_iter().filter_map(root).collect()
 }
 
 fn matches(claim: &Claim, record: Option<&DeviceDetails>) -> bool {
@@ -66,106 +70,18 @@ fn matches(claim: &Claim, record: Option<&DeviceDetails>) -> bool {
     }
 }
 
-/// Trees that were, and still are, those of the same devices.
-fn by_history(
-    table: &BTreeMap<u64, MetaBlock>,
-    claims: &mut [Claim],
-    wanted: &BTreeMap<u64, Option<DeviceDetails>>,
-    assigned: &mut BTreeMap<u64, MetaBlock>,
-) {
-    for claim in claims.iter_mut().filter(|claim| claim.devices > 0) {
-        let owners: Vec<_> =
-            table.iter().filter(|(_, root)| **root == claim.block).map(|(device, _)| *device).collect();
-        let fits = |device: &u64| {
-            !assigned.contains_key(device) && wanted.get(device).is_some_and(|record| matches(claim, record.as_ref()))
-        };
-        // Shared then and by fewer now: which of them has moved on cannot be told.
-        if owners.len() == claim.devices as usize && owners.iter().all(fits) {
-            assigned.extend(owners.into_iter().map(|device| (device, claim.block)));
-            claim.devices = 0;
-        }
+/// Where some trees are lost or in parts: trees that just as many devices can have as share them, and which are the only ones
+/// that these can have.
+fn only_ones(choices: &[Vec<usize>], room: &[usize]) -> Vec<(usize, usize)> {
+    let mut takers: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (device, claims) in choices.iter().enumerate() {
+        claims.iter().for_each(|claim| takers.entry(*claim).or_default().push(device));
     }
-}
-
-/// What only one tree and only as many devices as share it can be.
-fn by_size(
-    claims: &mut [Claim],
-    wanted: &BTreeMap<u64, Option<DeviceDetails>>,
-    assigned: &mut BTreeMap<u64, MetaBlock>,
-) {
-    let mut trees: HashMap<u64, Vec<usize>> = HashMap::new();
-    for (number, claim) in claims.iter().enumerate().filter(|(_, claim)| claim.devices > 0 && claim.whole) {
-        trees.entry(claim.entries).or_default().push(number);
-    }
-    let mut devices: HashMap<u64, Vec<u64>> = HashMap::new();
-    for (device, record) in wanted.iter().filter(|(device, _)| !assigned.contains_key(*device)) {
-        let Some(record) = record else { return };
-        devices.entry(record.mapped.0).or_default().push(*device);
-    }
-    for (size, devices) in devices {
-        let Some([number]) = trees.get(&size).map(Vec::as_slice) else { continue };
-        let Some(claim) = claims.get_mut(*number).filter(|claim| claim.devices as usize == devices.len()) else {
-            continue;
-        };
-        claim.devices = 0;
-        assigned.extend(devices.into_iter().map(|device| (device, claim.block)));
-    }
-}
-
-/// A changed tree still shares nodes with what it was; nodes that were only one device's tell whose it is.
-fn by_lineage(
-    table: &BTreeMap<u64, MetaBlock>,
-    claims: &mut [Claim],
-    wanted: &BTreeMap<u64, Option<DeviceDetails>>,
-    children: &dyn Fn(MetaBlock) -> BTreeSet<u64>,
-    assigned: &mut BTreeMap<u64, MetaBlock>,
-) {
-    let mut owners: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
-    for (device, root) in table {
-        for child in children(*root) {
-            owners.entry(child).or_default().insert(*device);
-        }
-    }
-    for claim in claims.iter_mut().filter(|claim| claim.devices == 1) {
-        let now = children(claim.block);
-        let told = now.iter().filter_map(|child| owners.get(child)).filter(|devices| devices.len() == 1);
-        let mut devices: Vec<_> = told.flatten().copied().collect();
-        devices.sort_unstable();
-        devices.dedup();
-        let [device] = devices.as_slice() else { continue };
-        let fits = wanted.get(device).is_some_and(|record| matches(claim, record.as_ref()));
-        if fits && !assigned.contains_key(device) {
-            claim.devices = 0;
-            assigned.insert(*device, claim.block);
-        }
-    }
-}
-
-/// Lists of device roots from other generations, newest first as far as the ring tells.
-pub(crate) fn older_tables(
-    blocks: &Blocks,
-    scan: &Scan,
-    ring: &Ring,
-    is_roots: &dyn Fn(MetaBlock) -> bool,
-) -> Vec<BTreeMap<u64, MetaBlock>> {
-    let by_ring = ring.copies.iter().rev().map(|(_, copy)| copy.mapping_root);
-    let mut rest: Vec<_> = (scan.nodes.iter())
-        .filter(|(_, node)| node.kind == NodeKind::Leaf && node.value_size == 8)
-        .map(|(block, _)| *block)
-        .collect();
-    rest.sort_unstable();
-    let mut seen = BTreeSet::new();
-    let mut buffer = Vec::new();
-    let mut tables = Vec::new();
-    for block in by_ring.chain(rest) {
-        if !seen.insert(block) || !is_roots(block) || blocks.read(block, BlockKind::Node, &mut buffer).is_err() {
-            continue;
-        }
-        if let Ok(node) = Node::decode(&buffer) {
-            tables.push(node.entries_u64().map(|(device, root)| (device, MetaBlock(root))).collect());
-        }
-    }
-    tables
+    let is_only = |device: &usize| choices.get(*device).is_some_and(|claims| claims.len() == 1);
+    let certain = takers.iter().filter(|(claim, devices)| {
+        room.get(**claim).is_some_and(|room| *room == devices.len()) && devices.iter().all(is_only)
+    });
+    certain.flat_map(|(claim, devices)| devices.iter().map(|device| (*device, *claim))).collect()
 }
 
 /// Records of devices from other generations; of several the one whose count is that of the tree now, then the newest.
