@@ -51,7 +51,7 @@ impl Classifier<'_> {
     fn by_values(&self, node: &Node<'_>) -> Option<Tree> {
         let fits = [
             (Tree::Roots, self.is_list_of_roots(node)),
-            (Tree::Tier, node.entries_u64().all(|(key, value)| self.is_tier(key, value))),
+            (Tree::Tier, self.has_tier_tree() && node.entries_u64().all(|(key, value)| self.is_tier(key, value))),
             (Tree::Mapping, self.is_list_of_mappings(node)),
         ];
         let mut possible = fits.into_iter().filter(|(_, fits)| *fits).map(|(tree, _)| tree);
@@ -77,6 +77,12 @@ impl Classifier<'_> {
             && node.entries_u64().all(|(_, value)| self.is_mapping(value))
     }
 
+    /// Whether anything at all is mapped by tiers.
+    fn has_tier_tree(&self) -> bool {
+        let mut tiers = self.superblock.tier_maps.iter().take(self.superblock.tier_num as usize);
+        tiers.any(|map| map.nr_allocated > 0)
+    }
+
     fn is_tier(&self, key: u64, value: u64) -> bool {
         let value = TierValue::decode(value);
         let superblock = self.superblock;
@@ -89,8 +95,9 @@ impl Classifier<'_> {
 
     fn is_mapping(&self, value: u64) -> bool {
         let MappingValue { chunk, time, .. } = MappingValue::decode(value, self.family);
-        // The clock of newer versions starts at 1, so that no mapping of theirs looks like a tier value.
-        let earliest = u32::from(self.superblock.version >= 3 && self.superblock.tier_num > 0);
+        // The clock of newer versions starts at 1, so that no mapping of theirs looks like a tier value; only what was cloned
+        // by chunks has time 0.
+        let earliest = u32::from(self.superblock.version >= 3 && self.has_tier_tree());
         chunk.0 < self.superblock.data_map.nr_blocks && (earliest..=self.superblock.time).contains(&time)
     }
 }

@@ -7,6 +7,7 @@
 //! tell: between two that follow each other directly it is impossible, and where some are missing only blocks that the
 //! allocator went over meanwhile are in doubt.
 
+use super::choose::as_block0;
 use super::classify::Classifier;
 use super::committed::{Committed, Count};
 use super::from_index;
@@ -15,9 +16,10 @@ use super::orphan::{Orphan, follow_unreached, orphans};
 use super::reach::{Reach, Tree};
 use super::scan::Scan;
 use crate::blocks::Blocks;
+use crate::pool::Pool;
 use crate::ring::Ring;
-use std::collections::HashSet;
-use tierlift_ondisk::thin::{Family, Superblock};
+use std::collections::{BTreeMap, HashSet};
+use tierlift_ondisk::thin::{DeviceDetails, Family, Superblock};
 use tierlift_ondisk::units::MetaBlock;
 
 /// Older generations followed.
@@ -85,6 +87,22 @@ impl Chronicle<'_> {
         pasts
     }
 
+    /// The newest records of devices that can be read whole, in this or an older generation.
+    pub(crate) fn newest_records(&self, pasts: &[Past]) -> Option<BTreeMap<u64, DeviceDetails>> {
+        let copies = self
+            .ring
+            .copies
+            .iter()
+            .rev()
+            .map(|(_, copy)| copy)
+            .filter(|copy| (copy.transaction, copy.time) <= (self.superblock.transaction, self.superblock.time));
+        let pasts = pasts.iter().map(|past| &past.superblock);
+        std::iter::once(self.superblock)
+            .chain(copies)
+            .chain(pasts)
+            .find_map(|superblock| records(self.blocks, superblock))
+    }
+
     /// Superblocks before the chosen one, newest first, and whether the next newer one is known to follow directly.
     fn superblocks(&self) -> Vec<(Superblock, bool)> {
         let is_same = |other: &Superblock| {
@@ -119,6 +137,12 @@ impl Chronicle<'_> {
         follow_unreached(&classifier, &committed, &mut reach);
         (committed.reused == 0 && committed.contradictions(&reach) == 0).then_some((reach, committed))
     }
+}
+
+/// The records of a generation, when all of them can be read.
+pub(crate) fn records(blocks: &Blocks, superblock: &Superblock) -> Option<BTreeMap<u64, DeviceDetails>> {
+    let walk = Pool::with_blocks(blocks.clone(), as_block0(superblock)).ok()?.details();
+    walk.lost.is_empty().then(|| walk.found.into_iter().collect())
 }
 
 fn is_used(committed: &Committed, block: MetaBlock) -> bool {

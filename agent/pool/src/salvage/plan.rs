@@ -4,7 +4,7 @@ use super::adopt::{Evidence, Holder, adopt};
 use super::choose::Candidate;
 use super::classify::Classifier;
 use super::committed::Committed;
-use super::history::{Chronicle, Past};
+use super::history::{Chronicle, Past, records};
 use super::lineage::Lineage;
 use super::options::{Adopted, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
 use super::orphan::{Orphan, follow_unreached, orphans};
@@ -149,16 +149,19 @@ impl Work<'_> {
         rest
     }
 
-    /// The generations before this one, with the lives of blocks of interest.
-    fn pasts(&self, committed: &Committed, interest: impl Iterator<Item = MetaBlock>) -> Vec<Past> {
-        let chronicle = Chronicle {
+    fn chronicle(&self) -> Chronicle<'_> {
+        Chronicle {
             blocks: &self.blocks,
             scan: self.scan,
             ring: self.ring,
             superblock: &self.superblock,
             family: self.family,
-        };
-        chronicle.pasts(committed, interest)
+        }
+    }
+
+    /// The generations before this one, with the lives of blocks of interest.
+    fn pasts(&self, committed: &Committed, interest: impl Iterator<Item = MetaBlock>) -> Vec<Past> {
+        self.chronicle().pasts(committed, interest)
     }
 
     /// The one lost block of the upper level, with the device ids it spoke for.
@@ -180,18 +183,14 @@ impl Work<'_> {
         let committed = Committed::load(&self.blocks, self.scan, &self.superblock.metadata_map, &reach);
         let children = families.values().flatten().copied().map(MetaBlock);
         let pasts = self.pasts(&committed, families.keys().copied().chain(children));
-        let details = self.details(&blocks);
-        let newest = pasts.first().map(|past| &past.reach.device_roots);
-        let mut wanted: BTreeMap<u64, Option<DeviceDetails>> = match &details {
-            Some(details) => details.iter().map(|(id, record)| (*id, Some(*record))).collect(),
-            None => newest.into_iter().flatten().map(|(id, _)| (*id, None)).collect(),
-        };
+        let known = records(&blocks, &self.superblock);
+        // Older records still tell which devices there are and when they were made, but no longer how much they map.
+        let newest = known.clone().or_else(|| self.chronicle().newest_records(&pasts)).unwrap_or_default();
+        let of = |id: &u64| known.as_ref().and_then(|known| known.get(id)).copied();
+        let mut wanted: BTreeMap<_, _> = newest.keys().map(|id| (*id, of(id))).collect();
         wanted.retain(|id, _| window.contains(*id));
-        // Without records the list of the generation before is all there is: one that it names is taken for the same device.
-        let records =
-            details.clone().or_else(|| roots::older_records(&blocks, self.scan, self.ring).into_iter().next());
         let none = BTreeMap::new();
-        let lineage = Lineage::new(&blocks, self.scan, &none, &records.unwrap_or_default(), &pasts);
+        let lineage = Lineage::new(&blocks, self.scan, &none, &newest, &pasts);
         let allows = |claim: MetaBlock, device: u64| {
             let children = families.get(&claim).into_iter().flatten().copied().map(MetaBlock);
             std::iter::once(claim).chain(children).all(|node| lineage.allows(node, device))
@@ -205,13 +204,6 @@ impl Work<'_> {
         let entries = assigned.iter().map(|(id, root)| (*id, root.0.to_le_bytes().to_vec())).collect();
         self.roots.extend(assigned.keys().map(|id| (*id, Origin::History)));
         self.synthesizer.leaves(self.scan, block, window, 8, entries, &lost);
-    }
-
-    /// The committed records, when all of them can be read.
-    fn details(&self, blocks: &Blocks) -> Option<BTreeMap<u64, DeviceDetails>> {
-        let pool = Pool::with_blocks(blocks.clone(), self.superblock.clone()).ok()?;
-        let walk = pool.details();
-        walk.lost.is_empty().then(|| walk.found.into_iter().collect())
     }
 
     fn restore_details(&mut self) {
