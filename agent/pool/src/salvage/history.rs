@@ -88,7 +88,7 @@ impl Chronicle<'_> {
     }
 
     /// The newest records of devices that can be read whole, in this or an older generation.
-    pub(crate) fn newest_records(&self, pasts: &[Past]) -> Option<BTreeMap<u64, DeviceDetails>> {
+    pub(crate) fn newest_records(&self, pasts: &[Past]) -> Option<(Superblock, BTreeMap<u64, DeviceDetails>)> {
         let copies = self
             .ring
             .copies
@@ -100,7 +100,7 @@ impl Chronicle<'_> {
         std::iter::once(self.superblock)
             .chain(copies)
             .chain(pasts)
-            .find_map(|superblock| records(self.blocks, superblock))
+            .find_map(|superblock| Some((superblock.clone(), records(self.blocks, superblock)?)))
     }
 
     /// Superblocks before the chosen one, newest first, and whether the next newer one is known to follow directly.

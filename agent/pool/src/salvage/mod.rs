@@ -9,6 +9,7 @@ mod bit_flip;
 mod choose;
 mod classify;
 mod committed;
+mod common;
 mod from_index;
 mod generations;
 mod history;

@@ -92,6 +92,8 @@ pub enum Origin {
     Committed,
     /// By an older generation, its size, or what it shares with its former tree.
     History,
+    /// One of several trees; what all of them agree on.
+    Common,
     /// Made anew, with times that treat every chunk as shared.
     Blank,
     /// Not found.

@@ -4,6 +4,7 @@ use super::adopt::{Evidence, Holder, adopt};
 use super::choose::Candidate;
 use super::classify::Classifier;
 use super::committed::Committed;
+use super::common;
 use super::history::{Chronicle, Past, records};
 use super::lineage::Lineage;
 use super::options::{Adopted, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
@@ -11,19 +12,22 @@ use super::orphan::{Orphan, follow_unreached, orphans};
 use super::reach::{Reach, Tree};
 use super::roots;
 use super::scan::Scan;
-use super::synthesize::Synthesizer;
+use super::synthesize::{Child, Synthesizer};
 use super::{Salvage, is_ordinary};
 use crate::blocks::{Blocks, Patches};
 use crate::error::PoolError;
 use crate::fault::KeyRange;
 use crate::pool::Pool;
 use crate::ring::Ring;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tierlift_ondisk::thin::{BlockKind, DeviceDetails, Family, Node, NodeKind, Superblock};
 use tierlift_ondisk::units::{DeviceId, MetaBlock};
 
 /// Inner nodes looked at when searching which devices a lost node belongs to.
 const MOST_STEPS: usize = 10_000_000;
+
+/// Nodes below a tree whose device is looked for.
+const MOST_DESCENDANTS: usize = 20_000;
 
 struct Work<'a> {
     scan: &'a mut Scan,
@@ -178,32 +182,65 @@ impl Work<'_> {
         let Some((block, window)) = self.lost_root_of(Tree::Roots, self.superblock.mapping_root) else { return };
         let blocks = self.patched();
         let claims = orphans.iter().filter(|orphan| orphan.tree == Tree::Mapping).map(|orphan| orphan.child.block);
-        let families: BTreeMap<_, _> = claims.map(|claim| (claim, children_of(&blocks, claim))).collect();
+        let families: BTreeMap<_, _> = claims.map(|claim| (claim, descendants(&blocks, claim))).collect();
         let reach = self.reach();
         let committed = Committed::load(&self.blocks, self.scan, &self.superblock.metadata_map, &reach);
-        let children = families.values().flatten().copied().map(MetaBlock);
+        let children = families.values().flatten().copied();
         let pasts = self.pasts(&committed, families.keys().copied().chain(children));
         let known = records(&blocks, &self.superblock);
         // Older records still tell which devices there are and when they were made, but no longer how much they map.
-        let newest = known.clone().or_else(|| self.chronicle().newest_records(&pasts)).unwrap_or_default();
+        let newest = match &known {
+            Some(known) => Some((self.superblock.clone(), known.clone())),
+            None => self.chronicle().newest_records(&pasts),
+        };
+        let Some((superblock, newest)) = newest else { return };
+        // Volume managers count every device made or removed. A generation without a superblock does not tell that; but
+        // between two commits there is at most one such change.
+        let transactions = self.superblock.transaction.saturating_sub(superblock.transaction);
+        let by_ring = !self.ring.copies.is_empty();
+        let may = move |apart: usize| if by_ring { transactions == apart as u64 } else { apart <= 1 };
+        let changes: Option<&dyn Fn(usize) -> bool> = if known.is_some() { None } else { Some(&may) };
         let of = |id: &u64| known.as_ref().and_then(|known| known.get(id)).copied();
         let mut wanted: BTreeMap<_, _> = newest.keys().map(|id| (*id, of(id))).collect();
         wanted.retain(|id, _| window.contains(*id));
         let none = BTreeMap::new();
         let lineage = Lineage::new(&blocks, self.scan, &none, &newest, &pasts);
         let allows = |claim: MetaBlock, device: u64| {
-            let children = families.get(&claim).into_iter().flatten().copied().map(MetaBlock);
-            std::iter::once(claim).chain(children).all(|node| lineage.allows(node, device))
+            let below = families.get(&claim).into_iter().flatten().copied();
+            std::iter::once(claim).chain(below).all(|node| lineage.allows(node, device))
         };
-        let assigned = roots::assign(orphans, &wanted, &allows);
-        if assigned.is_empty() {
+        let assigned = roots::assign(orphans, &wanted, changes, &allows);
+        let mut found = BTreeMap::new();
+        for (id, trees) in &assigned {
+            let (origin, root) = match trees.as_slice() {
+                [] => continue,
+                [tree] => (Origin::History, Some(*tree)),
+                trees => (Origin::Common, common::tree(&blocks, self.scan, &mut self.synthesizer, trees)),
+            };
+            if let Some(root) = root {
+                found.insert(*id, root);
+                self.roots.insert(*id, origin);
+            }
+        }
+        if found.is_empty() {
             return;
         }
-        let lost: Vec<_> = wanted.keys().copied().filter(|id| !assigned.contains_key(id)).collect();
-        self.undecided = self.undecided.saturating_sub(assigned.len());
-        let entries = assigned.iter().map(|(id, root)| (*id, root.0.to_le_bytes().to_vec())).collect();
-        self.roots.extend(assigned.keys().map(|id| (*id, Origin::History)));
-        self.synthesizer.leaves(self.scan, block, window, 8, entries, &lost);
+        let is_lost = |id: &u64| !found.contains_key(id) && assigned.get(id).is_none_or(|trees| !trees.is_empty());
+        let lost: Vec<_> = wanted.keys().copied().filter(is_lost).collect();
+        self.undecided = self.undecided.saturating_sub(found.len());
+        let entries: Vec<_> = found.iter().map(|(id, root)| (*id, root.0.to_le_bytes().to_vec())).collect();
+        if known.is_some() {
+            return self.synthesizer.leaves(self.scan, block, window, 8, entries, &lost);
+        }
+        // Any other id may be that of a device made since.
+        let pointers = orphans.iter().filter(|orphan| orphan.tree == Tree::Mapping).filter_map(|orphan| orphan.lacks);
+        let is_more = pointers.map(|lacks| lacks as usize).fold(0, usize::saturating_add) > found.len();
+        let mut alone = Vec::new();
+        for (id, root) in entries {
+            let leaf = self.synthesizer.leaf(self.scan, 8, vec![(id, root)]);
+            alone.push(Child { block: leaf, first: id, end: Some(id) });
+        }
+        self.synthesizer.inner(self.scan, block, window, &alone, is_more || !lost.is_empty());
     }
 
     fn restore_details(&mut self) {
@@ -334,6 +371,17 @@ fn counts<'a>(
         let found = reach.facts.get(root)?.entries;
         Some((*id, found, records.get(id)?.mapped.0))
     })
+}
+
+/// The nodes below one, as far as it takes to tell whose they were.
+fn descendants(blocks: &Blocks, root: MetaBlock) -> BTreeSet<MetaBlock> {
+    let mut found = BTreeSet::new();
+    let mut open = VecDeque::from([root]);
+    while let Some(block) = open.pop_front().filter(|_| found.len() < MOST_DESCENDANTS) {
+        let children = children_of(blocks, block).into_iter().map(MetaBlock);
+        open.extend(children.filter(|child| found.insert(*child)));
+    }
+    found
 }
 
 /// The blocks an inner node points at.

@@ -25,16 +25,18 @@ struct Claim {
     whole: bool,
 }
 
-/// Gives roots to devices. Devices without an entry stay lost.
+/// Which trees each device may have had: one that is alone is certain, and none that the device was removed. Devices without an entry stay lost.
 ///
 /// `allows` says whether a tree may be a device's by what older generations prove. A tree also has as many mappings as the
 /// device's record says. When every tree is whole and there are just as many pointers missing as devices, the trees are dealt
-/// out in every way that fits, and what is the same in all of them is certain.
+/// out in every way that fits. `changes` are the devices that may have been made or removed since the records were written:
+/// `None` when these are of today.
 pub(crate) fn assign(
     orphans: &[Orphan],
     wanted: &BTreeMap<u64, Option<DeviceDetails>>,
+    changes: Option<&dyn Fn(usize) -> bool>,
     allows: &dyn Fn(MetaBlock, u64) -> bool,
-) -> BTreeMap<u64, MetaBlock> {
+) -> BTreeMap<u64, Vec<MetaBlock>> {
     let claims: Vec<Claim> = (orphans.iter())
         .filter(|orphan| orphan.tree == Tree::Mapping)
         .filter_map(|orphan| {
@@ -42,24 +44,38 @@ pub(crate) fn assign(
             Some(Claim { block: child.block, devices: lacks?, entries, whole })
         })
         .collect();
-    let ids: Vec<u64> = wanted.keys().copied().collect();
     let fits = |(device, record): (&u64, &Option<DeviceDetails>)| {
         let fitting = claims.iter().enumerate();
         let fitting = fitting.filter(|(_, claim)| matches(claim, record.as_ref()) && allows(claim.block, *device));
         fitting.map(|(number, _)| number).collect::<Vec<_>>()
     };
-    let choices: Vec<Vec<usize>> = wanted.iter().map(fits).collect();
-    let room: Vec<usize> = claims.iter().map(|claim| claim.devices as usize).collect();
-    let is_all = room.iter().copied().fold(0, usize::saturating_add) == ids.len();
-    let decided = if is_all && claims.iter().all(|claim| claim.whole) {
-        matching::certain(&choices, &room)
-    } else if wanted.values().all(Option::is_some) {
+    let mut choices: Vec<Vec<usize>> = wanted.iter().map(fits).collect();
+    let mut room: Vec<usize> = claims.iter().map(|claim| claim.devices as usize).collect();
+    let pointers = room.iter().copied().fold(0, usize::saturating_add);
+    let apart = pointers.abs_diff(wanted.len());
+    let is_complete = claims.iter().all(|claim| claim.whole) && changes.map_or(apart == 0, |may| may(apart));
+    let decided = if is_complete {
+        // Stand for devices made since, and for the trees of those removed since.
+        let every: Vec<usize> = (0..claims.len()).collect();
+        choices.extend(std::iter::repeat_n(every, pointers.saturating_sub(wanted.len())));
+        let removed = wanted.len().saturating_sub(pointers);
+        if removed > 0 {
+            choices.iter_mut().for_each(|choices| choices.push(room.len()));
+            room.push(removed);
+        }
+        matching::possible(&choices, &room).unwrap_or_default()
+    } else if changes.is_none() && wanted.values().all(Option::is_some) {
         only_ones(&choices, &room)
     } else {
         Vec::new()
     };
-    let root = |(device, claim): (usize, usize)| Some((*ids.get(device)?, claims.get(claim)?.block));
-    decided.into_iter().filter_map(root).collect()
+    let trees = |trees: Vec<usize>| match trees.as_slice() {
+        [] => None,
+        [tree] if *tree >= claims.len() => Some(Vec::new()),
+        // One that may also have been removed is lost.
+        trees => trees.iter().map(|tree| claims.get(*tree).map(|claim| claim.block)).collect(),
+    };
+    wanted.keys().zip(decided).filter_map(|(device, decided)| Some((*device, trees(decided)?))).collect()
 }
 
 fn matches(claim: &Claim, record: Option<&DeviceDetails>) -> bool {
@@ -72,16 +88,13 @@ fn matches(claim: &Claim, record: Option<&DeviceDetails>) -> bool {
 
 /// Where some trees are lost or in parts: trees that just as many devices can have as share them, and which are the only ones
 /// that these can have.
-fn only_ones(choices: &[Vec<usize>], room: &[usize]) -> Vec<(usize, usize)> {
-    let mut takers: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (device, claims) in choices.iter().enumerate() {
-        claims.iter().for_each(|claim| takers.entry(*claim).or_default().push(device));
-    }
-    let is_only = |device: &usize| choices.get(*device).is_some_and(|claims| claims.len() == 1);
-    let certain = takers.iter().filter(|(claim, devices)| {
-        room.get(**claim).is_some_and(|room| *room == devices.len()) && devices.iter().all(is_only)
-    });
-    certain.flat_map(|(claim, devices)| devices.iter().map(|device| (*device, *claim))).collect()
+fn only_ones(choices: &[Vec<usize>], room: &[usize]) -> Vec<Vec<usize>> {
+    let takers = |claim: &usize| choices.iter().filter(|claims| claims.contains(claim)).collect::<Vec<_>>();
+    let is_certain = |claim: &usize| {
+        let takers = takers(claim);
+        room.get(*claim).is_some_and(|room| *room == takers.len()) && takers.iter().all(|claims| claims.len() == 1)
+    };
+    choices.iter().map(|claims| claims.iter().copied().filter(is_certain).collect()).collect()
 }
 
 /// Records of devices from other generations; of several the one whose count is that of the tree now, then the newest.

@@ -56,9 +56,22 @@ impl Synthesizer {
         );
     }
 
-    fn fresh(&mut self, scan: &mut Scan, entries: &[(u64, MetaBlock)]) -> MetaBlock {
+    /// A number for a node that never had one.
+    pub(crate) fn take_number(&mut self) -> MetaBlock {
         let place = MetaBlock(self.next);
         self.next = self.next.saturating_add(1);
+        place
+    }
+
+    /// A leaf somewhere.
+    pub(crate) fn leaf(&mut self, scan: &mut Scan, value_size: usize, entries: Vec<(u64, Vec<u8>)>) -> MetaBlock {
+        let place = self.take_number();
+        self.node(scan, place, NodeKind::Leaf, value_size, entries);
+        place
+    }
+
+    fn fresh(&mut self, scan: &mut Scan, entries: &[(u64, MetaBlock)]) -> MetaBlock {
+        let place = self.take_number();
         self.node(
             scan,
             place,
@@ -87,9 +100,7 @@ impl Synthesizer {
         let groups = entries.chunk_by(|(left, _), (right, _)| !lost.iter().any(|key| (left..right).contains(&key)));
         for part in groups.flat_map(|group| group.chunks(most)) {
             let (Some((first, _)), Some((last, _))) = (part.first(), part.last()) else { continue };
-            let block = MetaBlock(self.next);
-            self.next = self.next.saturating_add(1);
-            self.node(scan, block, NodeKind::Leaf, value_size, part.to_vec());
+            let block = self.leaf(scan, value_size, part.to_vec());
             children.push(Child { block, first: *first, end: Some(*last) });
         }
         self.inner(scan, place, window, &children, true);

@@ -143,6 +143,7 @@ fn missing(recorded: Option<u64>, found: u64) -> Option<String> {
 fn origin(what: &str, origin: Origin) -> Option<String> {
     match origin {
         Origin::Committed => None,
+        Origin::Common => Some(format!("{what} was lost; of those it may have been, what they agree on is used")),
         Origin::History => Some(format!("{what} was lost and told by size and history")),
         Origin::Blank => Some(format!("{what} was lost and made anew")),
         Origin::Lost => Some(format!("{what} LOST")),
