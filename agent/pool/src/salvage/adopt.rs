@@ -6,6 +6,7 @@
 //! use ever since held the same children then, so what one generation answers helps in all. What remains possible in more
 //! than one place is left alone: it is lost, not guessed.
 
+use super::ages::Ages;
 use super::history::Past;
 use super::lineage::Lineage;
 use super::orphan::Orphan;
@@ -39,6 +40,8 @@ pub(crate) struct Adoption {
     pub holders: Vec<Holder>,
     /// Orphans with several possible parents, or none.
     pub undecided: Vec<Orphan>,
+    /// Some orphan can have no parent at all: something that was taken for granted is wrong.
+    pub homeless: bool,
 }
 
 /// What tells whose an orphan can be.
@@ -47,6 +50,8 @@ pub(crate) struct Evidence<'a> {
     pub scan: &'a Scan,
     pub pasts: &'a [Past],
     pub lineage: &'a Lineage<'a>,
+    /// What the ages of entries tell of snapshots.
+    pub ages: Option<&'a Ages>,
 }
 
 /// Decides for one tree. `rivals` says that lost nodes exist of which not even the window is known.
@@ -60,9 +65,10 @@ pub(crate) fn adopt(tree: Tree, orphans: &[Orphan], evidence: &Evidence<'_>, riv
         let mut scenes: Vec<_> = pasts.iter().filter_map(|past| board.scene(past, evidence.scan)).collect();
         while now.settle(&mut board) | scenes.iter_mut().fold(false, |any, scene| scene.settle(&mut board) | any) {}
     }
+    let homeless = now.open.iter().any(|open| !open.settled && open.possible.is_empty());
     let undecided = now.open.into_iter().filter(|open| rivals || !open.settled).map(|open| open.orphan).collect();
     board.holders.truncate(board.present);
-    Adoption { holders: board.holders, undecided }
+    Adoption { holders: board.holders, undecided, homeless }
 }
 
 /// All lost nodes, and what is still possible.
@@ -133,7 +139,11 @@ impl Board {
                     .get(number)
                     .is_none_or(|devices| devices.iter().any(|device| evidence.lineage.allows(block, *device)));
                 let Some(holder) = self.holders.get(*number) else { return false };
-                by_devices && evidence.pasts.iter().all(|past| may_have_held(past, holder.block, block))
+                let by_age = owners
+                    .get(number)
+                    .zip(evidence.ages)
+                    .is_none_or(|(devices, ages)| devices.iter().any(|device| ages.allows(block, *device)));
+                by_devices && by_age && evidence.pasts.iter().all(|past| may_have_held(past, holder.block, block))
             });
             self.possible.extend(open.possible.iter().map(|number| (block, *number)));
         }

@@ -45,6 +45,11 @@ impl Past {
         self.unbroken.contains(&block)
     }
 
+    /// Whether the device had this root, or did not exist yet.
+    pub(crate) fn had(&self, device: u64, root: MetaBlock) -> bool {
+        self.reach.device_roots.get(&device).is_none_or(|old| *old == root)
+    }
+
     /// Whether all pointers to a block can be seen, or there was none.
     pub(crate) fn is_accounted_for(&self, block: MetaBlock) -> bool {
         match self.committed.count(block) {

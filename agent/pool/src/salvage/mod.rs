@@ -5,6 +5,7 @@
 //! over the device as patches in memory: the result is an ordinary [`Pool`]. What could not be decided stays a hole.
 
 mod adopt;
+mod ages;
 mod bit_flip;
 mod choose;
 mod classify;

@@ -1,6 +1,7 @@
 //! The work of a salvage, step by step, on one chosen generation.
 
-use super::adopt::{Evidence, Holder, adopt};
+use super::adopt::{Adoption, Evidence, Holder, adopt};
+use super::ages::Ages;
 use super::choose::Candidate;
 use super::classify::Classifier;
 use super::committed::Committed;
@@ -132,15 +133,10 @@ impl Work<'_> {
         let mut rest = Vec::new();
         for tree in [Tree::Mapping, Tree::Tier, Tree::Details, Tree::Roots] {
             let rivals = held_unknown && tree != Tree::Tier || roots_lost && tree == Tree::Mapping;
-            let mut evidence = Evidence { reach, scan: self.scan, pasts: &[], lineage: &Lineage::default() };
-            let mut adoption = adopt(tree, orphans, &evidence, rivals);
+            let plain = Evidence { reach, scan: self.scan, pasts: &[], lineage: &Lineage::default(), ages: None };
+            let mut adoption = adopt(tree, orphans, &plain, rivals);
             if tree == Tree::Mapping && !rivals && !adoption.undecided.is_empty() && !adoption.holders.is_empty() {
-                let children = orphans.iter().map(|orphan| orphan.child.block);
-                let lost = reach.dangling.keys().chain(reach.device_roots.values()).copied();
-                let pasts = self.pasts(committed, children.chain(lost));
-                let lineage = Lineage::new(&self.blocks, self.scan, &reach.device_roots, &self.records(), &pasts);
-                (evidence.pasts, evidence.lineage) = (&pasts, &lineage);
-                adoption = adopt(tree, orphans, &evidence, rivals);
+                adoption = self.adopt_by_history(orphans, reach, committed);
             }
             adoption.holders.retain(|holder| !holder.children.is_empty());
             for holder in &adoption.holders {
@@ -151,6 +147,28 @@ impl Work<'_> {
         }
         self.undecided = rest.len();
         rest
+    }
+
+    /// Adoption of parts of mapping trees with all that older generations and the ages of entries tell.
+    fn adopt_by_history(&self, orphans: &[Orphan], reach: &Reach, committed: &Committed) -> Adoption {
+        let children = orphans.iter().map(|orphan| orphan.child.block);
+        let lost = reach.dangling.keys().chain(reach.device_roots.values()).copied();
+        let pasts = self.pasts(committed, children.chain(lost));
+        let records = self.records();
+        let lineage = Lineage::new(&self.blocks, self.scan, &reach.device_roots, &records, &pasts);
+        let evidence = Evidence { reach, scan: self.scan, pasts: &pasts, lineage: &lineage, ages: None };
+        let adoption = adopt(Tree::Mapping, orphans, &evidence, false);
+        let unchanged = |device: u64| {
+            reach.device_roots.get(&device).is_some_and(|root| pasts.iter().all(|past| past.had(device, *root)))
+        };
+        let ours: Vec<_> = orphans.iter().filter(|orphan| orphan.tree == Tree::Mapping).copied().collect();
+        let ages = Ages::new(&self.blocks, self.family, &ours, &records, &unchanged);
+        if adoption.undecided.is_empty() || ages.is_empty() {
+            return adoption;
+        }
+        let by_age = adopt(Tree::Mapping, orphans, &Evidence { ages: Some(&ages), ..evidence }, false);
+        // A snapshot that was written to after all shows: what it wrote fits nowhere then.
+        if by_age.homeless { adoption } else { by_age }
     }
 
     fn chronicle(&self) -> Chronicle<'_> {
