@@ -50,6 +50,8 @@ pub(crate) struct Evidence<'a> {
     pub scan: &'a Scan,
     pub pasts: &'a [Past],
     pub lineage: &'a Lineage<'a>,
+    /// No lost node can be hidden below another: every lost block in use is named by some pointer.
+    pub all_named: bool,
     /// What the ages of entries tell of snapshots.
     pub ages: Option<&'a Ages>,
 }
@@ -59,6 +61,7 @@ pub(crate) fn adopt(tree: Tree, orphans: &[Orphan], evidence: &Evidence<'_>, riv
     let mut board = Board::new(tree, evidence);
     let ours = orphans.iter().filter(|orphan| orphan.tree == tree);
     let mut now = Scene::new(&board, (0..board.holders.len()).collect(), ours);
+    now.all_named = evidence.all_named;
     if !rivals {
         board.rule_out(&mut now, evidence);
         let pasts = if tree == Tree::Mapping { evidence.pasts } else { &[] };
@@ -89,6 +92,8 @@ struct Scene {
     /// Highest last key of this and all earlier ones, to end a search early.
     reach: Vec<u64>,
     open: Vec<Open>,
+    /// Whoever holds an orphan is its direct parent.
+    all_named: bool,
 }
 
 struct Open {
@@ -208,7 +213,7 @@ impl Scene {
                 Some(*highest)
             })
             .collect();
-        let mut scene = Self { order, reach, open: Vec::new() };
+        let mut scene = Self { order, reach, open: Vec::new(), all_named: false };
         let open = |orphan: &Orphan| Open { orphan: *orphan, possible: scene.possible(board, orphan), settled: false };
         scene.open = orphans.map(open).collect();
         scene
@@ -252,7 +257,9 @@ impl Scene {
                 continue;
             };
             // Where several lack it, each must be its direct parent, or one of them may hold it twice over.
-            let direct = possible.len() == 1 || possible.iter().all(|number| board.is_parent_of(*number, orphan));
+            let direct = self.all_named
+                || possible.len() == 1
+                || possible.iter().all(|number| board.is_parent_of(*number, orphan));
             if lacks == possible.len() && direct {
                 *settled = true;
                 any |= possible.iter().fold(false, |any, number| board.give(*number, orphan) | any);

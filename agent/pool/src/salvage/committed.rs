@@ -101,6 +101,15 @@ impl Committed {
         }
     }
 
+    /// Whether every block in use is sound or named by some pointer, so that nothing is lost of which not even the place in its
+    /// tree is known. Blocks from `ring` on belong to the ring of copies.
+    pub(crate) fn all_named(&self, scan: &Scan, reach: &Reach, ring: MetaBlock) -> bool {
+        let blocks = (self.bitmaps.len() as u64).saturating_mul(self.per_bitmap).min(ring.0);
+        (1..blocks).map(MetaBlock).all(|block| {
+            self.count(block) == Count::Exactly(0) || scan.is_sound(block) || reach.dangling.contains_key(&block)
+        })
+    }
+
     /// Nodes that the trees reach although the space map calls them free, or that are pointed at more often than it counts:
     /// above 0 the trees are not those of this space map.
     pub(crate) fn contradictions(&self, reach: &Reach) -> u64 {

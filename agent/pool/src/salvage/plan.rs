@@ -21,7 +21,8 @@ use crate::fault::KeyRange;
 use crate::pool::Pool;
 use crate::ring::Ring;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use tierlift_ondisk::thin::{BlockKind, DeviceDetails, Family, Node, NodeKind, Superblock};
+use tierlift_ondisk::thin::ring::SLOTS;
+use tierlift_ondisk::thin::{BlockKind, DeviceDetails, Family, Node, NodeKind, Superblock, flags};
 use tierlift_ondisk::units::{DeviceId, MetaBlock};
 
 /// Inner nodes looked at when searching which devices a lost node belongs to.
@@ -130,13 +131,17 @@ impl Work<'_> {
         let held_unknown =
             is_ordinary(self.superblock.held_root) && !self.scan.superblocks.contains_key(&self.superblock.held_root);
         let roots_lost = reach.dangling.values().any(|lost| lost.tree == Tree::Roots);
+        let ring = if self.superblock.has(flags::SUPERBLOCK_BACKUP) { SLOTS } else { 0 };
+        let ring = MetaBlock(self.superblock.metadata_map.nr_blocks.saturating_sub(ring));
+        let all_named = committed.all_named(self.scan, reach, ring);
         let mut rest = Vec::new();
         for tree in [Tree::Mapping, Tree::Tier, Tree::Details, Tree::Roots] {
             let rivals = held_unknown && tree != Tree::Tier || roots_lost && tree == Tree::Mapping;
-            let plain = Evidence { reach, scan: self.scan, pasts: &[], lineage: &Lineage::default(), ages: None };
+            let plain =
+                Evidence { reach, scan: self.scan, pasts: &[], lineage: &Lineage::default(), ages: None, all_named };
             let mut adoption = adopt(tree, orphans, &plain, rivals);
             if tree == Tree::Mapping && !rivals && !adoption.undecided.is_empty() && !adoption.holders.is_empty() {
-                adoption = self.adopt_by_history(orphans, reach, committed);
+                adoption = self.adopt_by_history(orphans, reach, committed, all_named);
             }
             adoption.holders.retain(|holder| !holder.children.is_empty());
             for holder in &adoption.holders {
@@ -150,13 +155,13 @@ impl Work<'_> {
     }
 
     /// Adoption of parts of mapping trees with all that older generations and the ages of entries tell.
-    fn adopt_by_history(&self, orphans: &[Orphan], reach: &Reach, committed: &Committed) -> Adoption {
+    fn adopt_by_history(&self, orphans: &[Orphan], reach: &Reach, committed: &Committed, all_named: bool) -> Adoption {
         let children = orphans.iter().map(|orphan| orphan.child.block);
         let lost = reach.dangling.keys().chain(reach.device_roots.values()).copied();
         let pasts = self.pasts(committed, children.chain(lost));
         let records = self.records();
         let lineage = Lineage::new(&self.blocks, self.scan, &reach.device_roots, &records, &pasts);
-        let evidence = Evidence { reach, scan: self.scan, pasts: &pasts, lineage: &lineage, ages: None };
+        let evidence = Evidence { reach, scan: self.scan, pasts: &pasts, lineage: &lineage, ages: None, all_named };
         let adoption = adopt(Tree::Mapping, orphans, &evidence, false);
         let unchanged = |device: u64| {
             reach.device_roots.get(&device).is_some_and(|root| pasts.iter().all(|past| past.had(device, *root)))
