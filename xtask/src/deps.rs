@@ -41,7 +41,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     if args.check {
-        let missing = missing()?;
+        let missing = missing(PACKAGES)?;
         if !missing.is_empty() {
             bail!("missing packages: {}", missing.join(" "));
         }
@@ -53,9 +53,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Installs what is missing; a machine that has everything is not touched.
 pub fn ensure() -> anyhow::Result<()> {
-    let missing = missing()?;
+    ensure_packages(PACKAGES)?;
+    println!("deps: all {} packages are there", PACKAGES.len());
+    Ok(())
+}
+
+/// The same for other packages than those of the build.
+pub fn ensure_packages(packages: &[&'static str]) -> anyhow::Result<()> {
+    let missing = missing(packages)?;
     if missing.is_empty() {
-        println!("deps: all {} packages are there", PACKAGES.len());
         return Ok(());
     }
     println!("deps: missing {}", missing.join(" "));
@@ -70,11 +76,11 @@ pub fn ensure() -> anyhow::Result<()> {
 }
 
 /// Which of the packages dpkg does not know as installed.
-fn missing() -> anyhow::Result<Vec<&'static str>> {
+fn missing(packages: &[&'static str]) -> anyhow::Result<Vec<&'static str>> {
     let installed = process::output(Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Abbrev} ${Package}\n"]))
         .context("this needs Debian or Ubuntu (dpkg)")?;
     let has = |package: &str| installed.lines().any(|line| line.trim_end() == format!("ii  {package}"));
-    Ok(PACKAGES.iter().copied().filter(|package| !has(package)).collect())
+    Ok(packages.iter().copied().filter(|package| !has(package)).collect())
 }
 
 /// How to become root.

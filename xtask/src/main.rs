@@ -6,6 +6,7 @@
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
 mod agent;
+mod bench;
 mod boot;
 mod debian;
 mod demo;
@@ -14,6 +15,7 @@ mod image;
 mod kernel;
 mod matrix;
 mod paths;
+mod peers;
 mod process;
 mod test;
 
@@ -38,7 +40,14 @@ enum Verb {
     Boot(boot::Args),
     /// Recover a sample pool from a whole disk image, from nothing to files, and show the report
     Demo,
+    /// Measure check, repair and scan on large pools against thin-provisioning-tools, and print one table
+    #[command(after_help = peers::HELP)]
+    Bench(bench::Args),
+    /// Run one program and print what it used up: for bench, which must not measure itself
+    #[command(hide = true)]
+    Measure(bench::measure::Args),
     /// Damage pools in every way there is, salvage them, and print what comes back and what does not
+    #[command(after_help = peers::HELP)]
     Matrix(matrix::Args),
     /// Run every check and test: format, lints, unit and golden tests, virtual-machine scenarios
     Test(test::Args),
@@ -51,6 +60,8 @@ fn main() -> anyhow::Result<()> {
         Verb::Image => image::run(),
         Verb::Boot(args) => boot::run(&args),
         Verb::Demo => demo::run(),
+        Verb::Bench(args) => bench::run(&args),
+        Verb::Measure(args) => bench::measure::run(&args),
         Verb::Matrix(args) => matrix::run(&args),
         Verb::Test(args) => test::run(&args),
     }
