@@ -40,6 +40,11 @@ impl Peer {
         Ok(Self { version, folder })
     }
 
+    /// Where its commands lie.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// One of its commands.
     pub fn command(&self, name: &str) -> PathBuf {
         self.folder.join(name)

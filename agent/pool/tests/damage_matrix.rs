@@ -65,7 +65,7 @@ const WITH_RING: &[(&str, Promise)] = &[
 fn keep(promises: &[(&str, Promise)], sample: &Sample) {
     for (name, promise) in promises {
         let (seed, accident) = (0..).zip(ACCIDENTS).find(|(_, accident)| accident.name == *name).unwrap();
-        if let Some(trial) = trial(sample, accident, seed, None) {
+        if let Some(trial) = trial(sample, accident, seed, &[]) {
             assert_kept(*promise, &trial, &format!("{name}, {}", sample.name));
         }
     }

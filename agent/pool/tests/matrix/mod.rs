@@ -10,13 +10,16 @@ mod table;
 pub use peer::Peer;
 pub use sample::{Sample, large, simulated};
 pub use score::Score;
-pub use table::Row;
+pub use table::{Row, Table};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tierlift_forge::damage::Accident;
 use tierlift_ondisk::units::MetaBlock;
 use tierlift_pool::{Hints, SalvageOptions, salvage};
+
+/// Far less than one mapping of the largest pool.
+const ROUNDING: f64 = 1e-9;
 
 /// What one accident to one pool led to.
 pub struct Trial {
@@ -26,17 +29,29 @@ pub struct Trial {
     pub has_records: bool,
     /// What salvage got.
     pub score: Score,
-    /// What the peer got, where it can read such pools at all.
-    pub peer: Option<Score>,
+    /// What each peer got; none where they cannot read such pools at all.
+    pub peers: Vec<Score>,
+}
+
+impl Trial {
+    /// Whether this peer got more, counted as recovered less wrong.
+    pub fn is_worse_than(&self, peer: &Score) -> bool {
+        self.score.net() < peer.net() - ROUNDING
+    }
+
+    /// Everything that came out is true, and nothing is gone without a word.
+    pub fn is_true(&self) -> bool {
+        self.score.lies() == 0 && self.score.tier_wrong == 0
+    }
 }
 
 /// Lets the accident happen; `None` when it cannot happen to this pool.
-pub fn trial(sample: &Sample, accident: &Accident, seed: u64, peer: Option<&Peer>) -> Option<Trial> {
+pub fn trial(sample: &Sample, accident: &Accident, seed: u64, peers: &[Peer]) -> Option<Trial> {
     let mut image = sample.image.clone();
     let touched = accident.apply(&mut image, &sample.layout, seed)?;
-    let peer = peer.filter(|_| sample.is_mainline).map(|peer| peer.score(sample, &image));
+    let peers = peers.iter().filter(|_| sample.is_mainline).map(|peer| peer.score(sample, &image)).collect();
     let has_records = sample.layout.details.nodes().all(|node| !touched.contains(&node));
-    Some(Trial { bound: bound(sample, &touched), has_records, score: salvaged(sample, image), peer })
+    Some(Trial { bound: bound(sample, &touched), has_records, score: salvaged(sample, image), peers })
 }
 
 /// The live-leaf bound: mappings stated by leaves that the accident did not touch.

@@ -1,24 +1,29 @@
-//! The tool there already is: thin_repair, run as a process of its own.
+//! The tools there already are: thin_repair of some version, run as a process of its own.
 
 use super::sample::Sample;
 use super::score::Score;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use tierlift_pool::Pool;
 
-/// `thin_repair` with a place for its files.
+/// Seconds a repair may take.
+const PATIENCE: &str = "60";
+
+/// One version of the tools.
+#[derive(Debug, Clone)]
 pub struct Peer {
-    folder: tempfile::TempDir,
+    /// As it says itself.
+    pub version: String,
+    program: PathBuf,
 }
 
 impl Peer {
-    /// The tool, if this machine has it.
-    pub fn find() -> Option<Self> {
-        let version = Command::new("thin_repair").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        version.ok().filter(|status| status.success())?;
-        Some(Self { folder: tempfile::tempdir().unwrap() })
+    /// `VERSION=FOLDER`: where its thin_repair lies.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (version, folder) = text.split_once('=')?;
+        Some(Self { version: version.into(), program: Path::new(folder).join("thin_repair") })
     }
 
     /// Repairs the damaged pool with the same hints that we have and scores what comes out.
@@ -30,13 +35,15 @@ impl Peer {
     }
 
     fn repair(&self, sample: &Sample, image: &[u8]) -> Option<Vec<u8>> {
-        let [input, output]: [PathBuf; 2] = ["damaged", "repaired"].map(|name| self.folder.path().join(name));
+        let folder = tempfile::tempdir().unwrap();
+        let [input, output]: [PathBuf; 2] = ["damaged", "repaired"].map(|name| folder.path().join(name));
         fs::write(&input, image).unwrap();
-        let _ = fs::remove_file(&output);
         File::create(&output).unwrap().set_len(image.len() as u64).unwrap();
         let superblock = &sample.layout.superblock;
         let done = Command::new("timeout")
-            .args(["60", "thin_repair", "--transaction-id", &superblock.transaction.to_string()])
+            .arg(PATIENCE)
+            .arg(&self.program)
+            .args(["--transaction-id", &superblock.transaction.to_string()])
             .args(["--data-block-size", &superblock.chunk_size.to_string()])
             .args(["--nr-data-blocks", &superblock.data_map.nr_blocks.to_string()])
             .arg("-i")

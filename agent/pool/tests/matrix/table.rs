@@ -1,8 +1,7 @@
-//! Trials of one kind added up to a line.
+//! Trials of one kind added up to a line, and lines printed as a table.
 
 use super::Trial;
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// Several trials.
 #[derive(Default)]
@@ -20,14 +19,15 @@ pub struct Row {
     prediction: f64,
     exits: BTreeMap<u8, u32>,
     falsely_clean: u32,
-    peers: u32,
-    peer_net: f64,
+    /// Trials in which a peer got more.
+    worse: u32,
+    /// Of trials that peers had a part in: how many, what we got, what each of them got.
+    with_peers: u32,
+    own_net: f64,
+    peer_nets: Vec<f64>,
 }
 
 impl Row {
-    /// What the columns are.
-    pub const HEAD: &str = "trials |   bound  recall   worst |  wrong  extra  silent | tiers right/wrong | prediction | false | exits           | thin_repair";
-
     /// One more.
     pub fn add(&mut self, trial: &Trial) {
         let score = &trial.score;
@@ -45,10 +45,20 @@ impl Row {
         self.prediction += score.prediction_error().unwrap_or_default();
         *self.exits.entry(score.exit).or_default() += 1;
         self.falsely_clean += u32::from(score.is_falsely_clean());
-        if let Some(peer) = &trial.peer {
-            self.peers += 1;
-            self.peer_net += peer.net();
+        self.add_peers(trial);
+    }
+
+    fn add_peers(&mut self, trial: &Trial) {
+        if trial.peers.is_empty() {
+            return;
         }
+        self.with_peers += 1;
+        self.own_net += trial.score.net();
+        self.peer_nets.resize(trial.peers.len(), 0.0);
+        for (sum, peer) in self.peer_nets.iter_mut().zip(&trial.peers) {
+            *sum += peer.net();
+        }
+        self.worse += u32::from(trial.peers.iter().any(|peer| trial.is_worse_than(peer)));
     }
 
     /// How many.
@@ -56,8 +66,14 @@ impl Row {
         self.trials
     }
 
+    /// In percent of all trials.
     fn mean(&self, sum: f64) -> f64 {
         100.0 * sum / f64::from(self.trials.max(1))
+    }
+
+    /// In percent, of trials that peers had a part in.
+    fn net(&self, sum: f64) -> String {
+        if self.with_peers == 0 { "-".into() } else { format!("{:.1}", 100.0 * sum / f64::from(self.with_peers)) }
     }
 
     fn tiers(&self) -> String {
@@ -65,21 +81,80 @@ impl Row {
         let text = || format!("{:.1} / {:.1}", share(self.tier_right), share(self.tier_wrong));
         if self.tier_total == 0 { "-".into() } else { text() }
     }
+
+    fn cells(&self, peers: usize) -> Vec<String> {
+        let exits: Vec<_> = self.exits.iter().map(|(exit, times)| format!("{exit}x{times}")).collect();
+        let mut cells = vec![
+            self.trials.to_string(),
+            format!("{:.2}", self.mean(self.bound)),
+            format!("{:.2}", self.mean(self.recall)),
+            format!("{:.2}", 100.0 * self.worst.unwrap_or_default()),
+            format!("{:.3}", self.mean(self.wrong)),
+            format!("{:.3}", self.mean(self.extra)),
+            format!("{:.3}", self.mean(self.silent)),
+            self.tiers(),
+            format!("{:.3}", self.mean(self.prediction)),
+            self.falsely_clean.to_string(),
+            exits.join(" "),
+        ];
+        if peers > 0 {
+            cells.push(self.net(self.own_net));
+            cells.extend((0..peers).map(|peer| self.net(self.peer_nets.get(peer).copied().unwrap_or_default())));
+            cells.push(if self.with_peers == 0 { "-".into() } else { self.worse.to_string() });
+        }
+        cells
+    }
 }
 
-/// In percent.
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (bound, recall) = (self.mean(self.bound), self.mean(self.recall));
-        let worst = 100.0 * self.worst.unwrap_or_default();
-        let (wrong, extra, silent) = (self.mean(self.wrong), self.mean(self.extra), self.mean(self.silent));
-        let exits: Vec<_> = self.exits.iter().map(|(exit, times)| format!("{exit}x{times}")).collect();
-        write!(f, "{:6} | {bound:7.2} {recall:7.2} {worst:7.2} ", self.trials)?;
-        write!(f, "| {wrong:6.3} {extra:6.3} {silent:7.3} | {:>17} ", self.tiers())?;
-        write!(f, "| {:10.3} | {:5} | {:<15} ", self.mean(self.prediction), self.falsely_clean, exits.join(" "))?;
-        if self.peers > 0 {
-            write!(f, "| {:6.1}", 100.0 * self.peer_net / f64::from(self.peers))?;
+/// How lines are printed.
+pub struct Table {
+    pub markdown: bool,
+    /// Versions of the peers.
+    pub peers: Vec<String>,
+}
+
+/// What the columns are, with their widths.
+const COLUMNS: [(&str, usize); 11] = [
+    ("trials", 6),
+    ("bound", 7),
+    ("recall", 7),
+    ("worst", 7),
+    ("wrong", 6),
+    ("extra", 6),
+    ("silent", 6),
+    ("tiers right / wrong", 19),
+    ("prediction", 10),
+    ("false", 5),
+    ("exits", 19),
+];
+/// Width of the columns about peers.
+const NET: usize = 8;
+
+impl Table {
+    /// The heading; `what` the lines are about.
+    pub fn head(&self, what: &str) -> String {
+        let names = COLUMNS.iter().map(|(name, _)| (*name).to_owned());
+        let nets = ["ours".to_owned()].into_iter().chain(self.peers.iter().cloned()).chain(["worse".to_owned()]);
+        let names: Vec<_> = names.chain(nets.filter(|_| !self.peers.is_empty())).collect();
+        let head = self.join(what, &names);
+        if !self.markdown {
+            return head;
         }
-        Ok(())
+        let rule: Vec<_> = names.iter().map(|_| "---:".to_owned()).collect();
+        format!("{head}\n{}", self.join("---", &rule))
+    }
+
+    /// A line.
+    pub fn line(&self, label: &str, row: &Row) -> String {
+        self.join(label, &row.cells(self.peers.len()))
+    }
+
+    fn join(&self, label: &str, cells: &[String]) -> String {
+        if self.markdown {
+            return format!("| {label} | {} |", cells.join(" | "));
+        }
+        let widths = COLUMNS.iter().map(|(_, width)| *width).chain(std::iter::repeat(NET));
+        let cells: Vec<_> = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
+        format!("{label:55} {}", cells.join(" | "))
     }
 }
