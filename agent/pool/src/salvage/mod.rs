@@ -34,7 +34,7 @@ use crate::probe;
 use crate::ring::Ring;
 use choose::Candidate;
 use scan::Scan;
-use tierlift_ondisk::thin::BlockSize;
+use tierlift_ondisk::thin::{BlockSize, Superblock};
 use tierlift_ondisk::units::MetaBlock;
 use tierlift_ondisk::view::ReadAt;
 
@@ -89,9 +89,11 @@ fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> 
         }
     }
     let newest = found.into_iter().next();
-    let is_best = |found: &Candidate| {
-        let index = |candidate: &Candidate| candidate.superblock.metadata_map.bitmap_root;
-        best.as_ref().is_some_and(|(best, _)| index(best) == index(found))
+    // That of a copy is not newer than the newest copy.
+    let is_known = |found: &Candidate| {
+        let index = |superblock: &Superblock| superblock.metadata_map.bitmap_root;
+        let best = best.iter().map(|(best, _)| &best.superblock);
+        best.chain(ring.copies.iter().map(|(_, copy)| copy)).any(|known| index(known) == index(&found.superblock))
     };
     // Beside a sound copy only the same pool a few commits later can be meant, never the debris of another one.
     let is_copy = best
@@ -100,7 +102,7 @@ fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> 
     let is_akin = |found: &Candidate| {
         is_copy.is_none_or(|(copy, _)| choose::is_akin(blocks, scan, &copy.superblock, &found.superblock))
     };
-    let newest = newest.filter(|(found, _)| !is_best(found) && is_akin(found));
+    let newest = newest.filter(|(found, _)| !is_known(found) && is_akin(found));
     newest.or_else(|| best.map(|(best, contradictions)| (best.with_doubt(may_be_newer), contradictions)))
 }
 
