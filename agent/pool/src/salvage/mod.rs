@@ -16,6 +16,7 @@ mod generations;
 mod history;
 mod lineage;
 mod matching;
+mod newer;
 mod options;
 mod orphan;
 mod plan;
@@ -67,7 +68,9 @@ fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> 
         let given = by_superblock.into_iter().find(|candidate| candidate.generation == wanted);
         let given = given.map(|given| (choose::contradictions(blocks, scan, &given.superblock), given));
         let given = given.map(|(contradictions, given)| (given, contradictions));
-        return given.or_else(|| from_index().into_iter().find(|(candidate, _)| candidate.generation == wanted));
+        let mut found = from_index();
+        found.extend(found.first().and_then(|(first, _)| Some((newer(blocks, scan, first)?, 0))));
+        return given.or_else(|| found.into_iter().find(|(candidate, _)| candidate.generation == wanted));
     }
     if let Some(certain) = by_superblock.iter().find(|candidate| candidate.certain) {
         return Some((certain.clone(), choose::contradictions(blocks, scan, &certain.superblock)));
@@ -103,7 +106,18 @@ fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> 
         is_copy.is_none_or(|(copy, _)| choose::is_akin(blocks, scan, &copy.superblock, &found.superblock))
     };
     let newest = newest.filter(|(found, _)| !is_known(found) && is_akin(found));
+    // Without any superblock the last commit may have left no space map either.
+    let newest = newest.map(|(found, contradictions)| match best {
+        None => (newer(blocks, scan, &found).unwrap_or(found), contradictions),
+        Some(_) => (found, contradictions),
+    });
     newest.or_else(|| best.map(|(best, contradictions)| (best.with_doubt(may_be_newer), contradictions)))
+}
+
+/// A commit later than one found by its index, when its trees are all that is left of it.
+fn newer(blocks: &Blocks, scan: &Scan, found: &Candidate) -> Option<Candidate> {
+    let family = Pool::with_blocks(blocks.clone(), found.superblock.clone()).ok()?.family();
+    newer::than(blocks, scan, &found.superblock, family)
 }
 
 /// Why there is nothing to salvage: as opening would say it.

@@ -46,6 +46,11 @@ pub enum Generation {
         /// The index block.
         block: MetaBlock,
     },
+    /// Only its trees are left.
+    Trees {
+        /// The list of device roots.
+        block: MetaBlock,
+    },
 }
 
 impl fmt::Display for Generation {
@@ -54,6 +59,7 @@ impl fmt::Display for Generation {
             Self::Block0 => f.write_str("block 0"),
             Self::Copy { block } => write!(f, "the superblock copy in block {block}"),
             Self::Index { block } => write!(f, "the trees counted by the space-map index in block {block}"),
+            Self::Trees { block } => write!(f, "the trees of the list of devices in block {block}"),
         }
     }
 }
@@ -61,14 +67,15 @@ impl fmt::Display for Generation {
 impl std::str::FromStr for Generation {
     type Err = String;
 
-    /// `block0`, `copy:BLOCK` or `index:BLOCK`, as `pool generations` prints them.
+    /// `block0`, `copy:BLOCK`, `index:BLOCK` or `trees:BLOCK`, as `pool generations` prints them.
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |digits: &str| digits.parse().map(MetaBlock).map_err(|_| format!("{digits:?} is no block number"));
         match text.split_once(':') {
             None if text == "block0" => Ok(Self::Block0),
             Some(("copy", block)) => Ok(Self::Copy { block: number(block)? }),
             Some(("index", block)) => Ok(Self::Index { block: number(block)? }),
-            _ => Err(format!("{text:?} is no generation: expected block0, copy:BLOCK or index:BLOCK")),
+            Some(("trees", block)) => Ok(Self::Trees { block: number(block)? }),
+            _ => Err(format!("{text:?} is no generation: expected block0, copy:BLOCK, index:BLOCK or trees:BLOCK")),
         }
     }
 }
