@@ -286,7 +286,8 @@ fn may_have_held(past: &Past, holder: MetaBlock, orphan: MetaBlock) -> bool {
         return true;
     }
     let was_free = past.committed.count(orphan) == Count::Exactly(0);
-    !was_free && !(past.is_unbroken(orphan) && past.is_accounted_for(orphan))
+    let held_by_others = past.is_unbroken(orphan) && past.is_accounted_for(orphan);
+    !was_free && !held_by_others
 }
 
 /// Whether the lost block was an inner node as far as is known.

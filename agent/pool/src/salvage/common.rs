@@ -71,7 +71,8 @@ fn meet(one: &Entries, other: &Entries, lost: &[u64]) -> (Entries, Vec<u64>) {
                 } else {
                     apart.push(left.0);
                 }
-                (one.next(), other.next());
+                one.next();
+                other.next();
             }
             (Some(left), right) if right.is_none_or(|right| left.0 < right.0) => {
                 apart.push(left.0);
