@@ -45,15 +45,26 @@ pub(crate) struct Adoption {
 }
 
 /// What tells whose an orphan can be.
+#[derive(Clone, Copy)]
 pub(crate) struct Evidence<'a> {
     pub reach: &'a Reach,
     pub scan: &'a Scan,
     pub pasts: &'a [Past],
-    pub lineage: &'a Lineage<'a>,
+    /// Which devices can have a node.
+    pub lineage: Option<&'a Lineage<'a>>,
+    /// Which lost nodes can have held an orphan, by whatever else is known.
+    pub may_own: Option<&'a dyn Fn(&Orphan, MetaBlock) -> bool>,
     /// No lost node can be hidden below another: every lost block in use is named by some pointer.
     pub all_named: bool,
     /// What the ages of entries tell of snapshots.
     pub ages: Option<&'a Ages>,
+}
+
+impl<'a> Evidence<'a> {
+    /// Only what lies there now.
+    pub(crate) fn plain(reach: &'a Reach, scan: &'a Scan) -> Self {
+        Self { reach, scan, pasts: &[], lineage: None, may_own: None, all_named: false, ages: None }
+    }
 }
 
 /// Decides for one tree. `rivals` says that lost nodes exist of which not even the window is known.
@@ -137,18 +148,19 @@ impl Board {
     /// Strikes out what devices' pasts, or the pasts of lost nodes, make impossible.
     fn rule_out(&mut self, now: &mut Scene, evidence: &Evidence<'_>) {
         let owners = self.owners(evidence.reach);
+        let allows = |block: MetaBlock, device: u64| {
+            evidence.lineage.is_none_or(|lineage| lineage.allows(block, device))
+                && evidence.ages.is_none_or(|ages| ages.allows(block, device))
+        };
         for open in &mut now.open {
             let block = open.orphan.child.block;
             open.possible.retain(|number| {
-                let by_devices = owners
-                    .get(number)
-                    .is_none_or(|devices| devices.iter().any(|device| evidence.lineage.allows(block, *device)));
+                let owners = owners.get(number);
+                let by_devices = owners.is_none_or(|devices| devices.iter().any(|device| allows(block, *device)));
                 let Some(holder) = self.holders.get(*number) else { return false };
-                let by_age = owners
-                    .get(number)
-                    .zip(evidence.ages)
-                    .is_none_or(|(devices, ages)| devices.iter().any(|device| ages.allows(block, *device)));
-                by_devices && by_age && evidence.pasts.iter().all(|past| may_have_held(past, holder.block, block))
+                by_devices
+                    && evidence.may_own.is_none_or(|may_own| may_own(&open.orphan, holder.block))
+                    && evidence.pasts.iter().all(|past| may_have_held(past, holder.block, block))
             });
             self.possible.extend(open.possible.iter().map(|number| (block, *number)));
         }

@@ -30,7 +30,7 @@ struct Ownership<'a> {
 }
 
 /// All usable older generations.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lineage<'a> {
     generations: Vec<Ownership<'a>>,
 }

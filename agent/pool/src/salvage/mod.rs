@@ -24,6 +24,7 @@ mod reach;
 mod roots;
 mod scan;
 mod synthesize;
+mod upper_level;
 
 pub use generations::{GenerationView, generations};
 pub use options::{Adopted, Generation, Hints, Origin, SalvageOptions, SalvageReport, SalvagedDevice};

@@ -5,22 +5,19 @@ use super::ages::Ages;
 use super::choose::Candidate;
 use super::classify::Classifier;
 use super::committed::Committed;
-use super::common;
-use super::history::{Chronicle, Past, records};
+use super::history::{Chronicle, Past};
 use super::lineage::Lineage;
 use super::options::{Adopted, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
 use super::orphan::{Orphan, follow_unreached, orphans};
 use super::reach::{Reach, Tree};
-use super::roots;
 use super::scan::Scan;
-use super::synthesize::{Child, Synthesizer};
+use super::synthesize::Synthesizer;
 use super::{Salvage, is_ordinary};
 use crate::blocks::{Blocks, Patches};
 use crate::error::PoolError;
-use crate::fault::KeyRange;
 use crate::pool::Pool;
 use crate::ring::Ring;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use tierlift_ondisk::thin::ring::SLOTS;
 use tierlift_ondisk::thin::{BlockKind, DeviceDetails, Family, Node, NodeKind, Superblock, flags};
 use tierlift_ondisk::units::{DeviceId, MetaBlock};
@@ -28,21 +25,18 @@ use tierlift_ondisk::units::{DeviceId, MetaBlock};
 /// Inner nodes looked at when searching which devices a lost node belongs to.
 const MOST_STEPS: usize = 10_000_000;
 
-/// Nodes below a tree whose device is looked for.
-const MOST_DESCENDANTS: usize = 20_000;
-
-struct Work<'a> {
-    scan: &'a mut Scan,
-    ring: &'a Ring,
-    superblock: Superblock,
-    family: Family,
-    blocks: Blocks,
-    synthesizer: Synthesizer,
-    holders: Vec<Holder>,
-    undecided: usize,
-    roots: BTreeMap<u64, Origin>,
-    records: BTreeMap<u64, Origin>,
-    notes: Vec<String>,
+pub(super) struct Work<'a> {
+    pub(super) scan: &'a mut Scan,
+    pub(super) ring: &'a Ring,
+    pub(super) superblock: Superblock,
+    pub(super) family: Family,
+    pub(super) blocks: Blocks,
+    pub(super) synthesizer: Synthesizer,
+    pub(super) holders: Vec<Holder>,
+    pub(super) undecided: usize,
+    pub(super) roots: BTreeMap<u64, Origin>,
+    pub(super) records: BTreeMap<u64, Origin>,
+    pub(super) notes: Vec<String>,
 }
 
 /// Salvages one generation.
@@ -103,11 +97,11 @@ fn scan_patches(blocks: &Blocks) -> Patches {
 }
 
 impl Work<'_> {
-    fn patched(&self) -> Blocks {
+    pub(super) fn patched(&self) -> Blocks {
         self.blocks.clone().with_patches(self.synthesizer.patches.clone())
     }
 
-    fn reach(&self) -> Reach {
+    pub(super) fn reach(&self) -> Reach {
         Reach::from_superblock(&self.patched(), self.scan, &self.superblock)
     }
 
@@ -137,8 +131,7 @@ impl Work<'_> {
         let mut rest = Vec::new();
         for tree in [Tree::Mapping, Tree::Tier, Tree::Details, Tree::Roots] {
             let rivals = held_unknown && tree != Tree::Tier || roots_lost && tree == Tree::Mapping;
-            let plain =
-                Evidence { reach, scan: self.scan, pasts: &[], lineage: &Lineage::default(), ages: None, all_named };
+            let plain = Evidence { all_named, ..Evidence::plain(reach, self.scan) };
             let mut adoption = adopt(tree, orphans, &plain, rivals);
             if tree == Tree::Mapping && !rivals && !adoption.undecided.is_empty() && !adoption.holders.is_empty() {
                 adoption = self.adopt_by_history(orphans, reach, committed, all_named);
@@ -161,7 +154,8 @@ impl Work<'_> {
         let pasts = self.pasts(committed, children.chain(lost));
         let records = self.records();
         let lineage = Lineage::new(&self.blocks, self.scan, &reach.device_roots, &records, &pasts);
-        let evidence = Evidence { reach, scan: self.scan, pasts: &pasts, lineage: &lineage, ages: None, all_named };
+        let evidence =
+            Evidence { pasts: &pasts, lineage: Some(&lineage), all_named, ..Evidence::plain(reach, self.scan) };
         let adoption = adopt(Tree::Mapping, orphans, &evidence, false);
         let unchanged = |device: u64| {
             reach.device_roots.get(&device).is_some_and(|root| pasts.iter().all(|past| past.had(device, *root)))
@@ -176,7 +170,7 @@ impl Work<'_> {
         if by_age.homeless { adoption } else { by_age }
     }
 
-    fn chronicle(&self) -> Chronicle<'_> {
+    pub(super) fn chronicle(&self) -> Chronicle<'_> {
         Chronicle {
             blocks: &self.blocks,
             scan: self.scan,
@@ -187,100 +181,8 @@ impl Work<'_> {
     }
 
     /// The generations before this one, with the lives of blocks of interest.
-    fn pasts(&self, committed: &Committed, interest: impl Iterator<Item = MetaBlock>) -> Vec<Past> {
+    pub(super) fn pasts(&self, committed: &Committed, interest: impl Iterator<Item = MetaBlock>) -> Vec<Past> {
         self.chronicle().pasts(committed, interest)
-    }
-
-    /// The one lost block of the upper level, with the device ids it spoke for.
-    fn lost_root_of(&self, tree: Tree, root: MetaBlock) -> Option<(MetaBlock, KeyRange)> {
-        let reach = self.reach();
-        let mut lost = reach.dangling.iter().filter(|(block, lost)| {
-            lost.tree == tree && (lost.height == Some(0) || **block == root) && !self.scan.is_sound(**block)
-        });
-        let (block, dangling) = lost.next()?;
-        (lost.next().is_none() && is_ordinary(*block)).then_some((*block, dangling.window))
-    }
-
-    fn restore_roots(&mut self, orphans: &[Orphan]) {
-        let Some((block, window)) = self.lost_root_of(Tree::Roots, self.superblock.mapping_root) else { return };
-        let blocks = self.patched();
-        let claims = orphans.iter().filter(|orphan| orphan.tree == Tree::Mapping).map(|orphan| orphan.child.block);
-        let families: BTreeMap<_, _> = claims.map(|claim| (claim, descendants(&blocks, claim))).collect();
-        let reach = self.reach();
-        let committed = Committed::load(&self.blocks, self.scan, &self.superblock.metadata_map, &reach);
-        let children = families.values().flatten().copied();
-        let pasts = self.pasts(&committed, families.keys().copied().chain(children));
-        let known = records(&blocks, &self.superblock);
-        // Older records still tell which devices there are and when they were made, but no longer how much they map.
-        let newest = match &known {
-            Some(known) => Some((self.superblock.clone(), known.clone())),
-            None => self.chronicle().newest_records(&pasts),
-        };
-        let Some((superblock, newest)) = newest else { return };
-        // Volume managers count every device made or removed. A generation without a superblock does not tell that; but
-        // between two commits there is at most one such change.
-        let transactions = self.superblock.transaction.saturating_sub(superblock.transaction);
-        let by_ring = !self.ring.copies.is_empty();
-        let may = move |apart: usize| if by_ring { transactions == apart as u64 } else { apart <= 1 };
-        let changes: Option<&dyn Fn(usize) -> bool> = if known.is_some() { None } else { Some(&may) };
-        let of = |id: &u64| known.as_ref().and_then(|known| known.get(id)).copied();
-        let mut wanted: BTreeMap<_, _> = newest.keys().map(|id| (*id, of(id))).collect();
-        wanted.retain(|id, _| window.contains(*id));
-        let none = BTreeMap::new();
-        let lineage = Lineage::new(&blocks, self.scan, &none, &newest, &pasts);
-        let allows = |claim: MetaBlock, device: u64| {
-            let below = families.get(&claim).into_iter().flatten().copied();
-            std::iter::once(claim).chain(below).all(|node| lineage.allows(node, device))
-        };
-        let assigned = roots::assign(orphans, &wanted, changes, &allows);
-        let mut found = BTreeMap::new();
-        for (id, trees) in &assigned {
-            let (origin, root) = match trees.as_slice() {
-                [] => continue,
-                [tree] => (Origin::History, Some(*tree)),
-                trees => (Origin::Common, common::tree(&blocks, self.scan, &mut self.synthesizer, trees)),
-            };
-            if let Some(root) = root {
-                found.insert(*id, root);
-                self.roots.insert(*id, origin);
-            }
-        }
-        if found.is_empty() {
-            return;
-        }
-        let is_lost = |id: &u64| !found.contains_key(id) && assigned.get(id).is_none_or(|trees| !trees.is_empty());
-        let lost: Vec<_> = wanted.keys().copied().filter(is_lost).collect();
-        self.undecided = self.undecided.saturating_sub(found.len());
-        let entries: Vec<_> = found.iter().map(|(id, root)| (*id, root.0.to_le_bytes().to_vec())).collect();
-        if known.is_some() {
-            return self.synthesizer.leaves(self.scan, block, window, 8, entries, &lost);
-        }
-        // Any other id may be that of a device made since.
-        let pointers = orphans.iter().filter(|orphan| orphan.tree == Tree::Mapping).filter_map(|orphan| orphan.lacks);
-        let is_more = pointers.map(|lacks| lacks as usize).fold(0, usize::saturating_add) > found.len();
-        let mut alone = Vec::new();
-        for (id, root) in entries {
-            let leaf = self.synthesizer.leaf(self.scan, 8, vec![(id, root)]);
-            alone.push(Child { block: leaf, first: id, end: Some(id) });
-        }
-        self.synthesizer.inner(self.scan, block, window, &alone, is_more || !lost.is_empty());
-    }
-
-    fn restore_details(&mut self) {
-        let Some((block, window)) = self.lost_root_of(Tree::Details, self.superblock.details_root) else { return };
-        let blocks = self.patched();
-        let reach = self.reach();
-        let older = roots::older_records(&blocks, self.scan, self.ring);
-        let mut records = Vec::new();
-        for id in reach.device_roots.keys().filter(|id| window.contains(**id)) {
-            let (record, known) = roots::record(*id, &reach, &older, &self.superblock, self.family);
-            self.records.insert(*id, if known { Origin::History } else { Origin::Blank });
-            records.push((*id, record));
-        }
-        let Some(size) = records.first().map(|(_, record)| record.size()) else { return };
-        let same = records.into_iter().filter(|(_, record)| record.size() == size);
-        let entries = same.map(|(id, record)| (id, record.encode())).collect();
-        self.synthesizer.leaves(self.scan, block, window, size.bytes(), entries, &[]);
     }
 
     /// Holds what was put together against the devices' records: takes back what is too much, closes gaps where nothing is
@@ -396,19 +298,8 @@ fn counts<'a>(
     })
 }
 
-/// The nodes below one, as far as it takes to tell whose they were.
-fn descendants(blocks: &Blocks, root: MetaBlock) -> BTreeSet<MetaBlock> {
-    let mut found = BTreeSet::new();
-    let mut open = VecDeque::from([root]);
-    while let Some(block) = open.pop_front().filter(|_| found.len() < MOST_DESCENDANTS) {
-        let children = children_of(blocks, block).into_iter().map(MetaBlock);
-        open.extend(children.filter(|child| found.insert(*child)));
-    }
-    found
-}
-
 /// The blocks an inner node points at.
-fn children_of(blocks: &Blocks, block: MetaBlock) -> BTreeSet<u64> {
+pub(super) fn children_of(blocks: &Blocks, block: MetaBlock) -> BTreeSet<u64> {
     let mut buffer = Vec::new();
     if blocks.read(block, BlockKind::Node, &mut buffer).is_err() {
         return BTreeSet::new();

@@ -28,7 +28,7 @@ struct Claim {
 /// Which trees each device may have had: one that is alone is certain, and none that the device was removed. Devices without an entry stay lost.
 ///
 /// `allows` says whether a tree may be a device's by what older generations prove. A tree also has as many mappings as the
-/// device's record says. When every tree is whole and there are just as many pointers missing as devices, the trees are dealt
+/// device's record says, or fewer when parts of it are lost. When there are just as many pointers missing as devices, the trees are dealt
 /// out in every way that fits. `changes` are the devices that may have been made or removed since the records were written:
 /// `None` when these are of today.
 pub(crate) fn assign(
@@ -53,7 +53,7 @@ pub(crate) fn assign(
     let mut room: Vec<usize> = claims.iter().map(|claim| claim.devices as usize).collect();
     let pointers = room.iter().copied().fold(0, usize::saturating_add);
     let apart = pointers.abs_diff(wanted.len());
-    let is_complete = claims.iter().all(|claim| claim.whole) && changes.map_or(apart == 0, |may| may(apart));
+    let is_complete = changes.map_or(apart == 0, |may| may(apart));
     let decided = if is_complete {
         // Stand for devices made since, and for the trees of those removed since.
         let every: Vec<usize> = (0..claims.len()).collect();
