@@ -44,6 +44,9 @@ pub(crate) struct Adoption {
     pub homeless: bool,
 }
 
+/// Whether a lost node can have held an orphan.
+pub(crate) type MayOwn<'a> = dyn Fn(&Orphan, MetaBlock) -> bool + 'a;
+
 /// What tells whose an orphan can be.
 #[derive(Clone, Copy)]
 pub(crate) struct Evidence<'a> {
@@ -53,7 +56,7 @@ pub(crate) struct Evidence<'a> {
     /// Which devices can have a node.
     pub lineage: Option<&'a Lineage<'a>>,
     /// Which lost nodes can have held an orphan, by whatever else is known.
-    pub may_own: Option<&'a dyn Fn(&Orphan, MetaBlock) -> bool>,
+    pub may_own: Option<&'a MayOwn<'a>>,
     /// No lost node can be hidden below another: every lost block in use is named by some pointer.
     pub all_named: bool,
     /// What the ages of entries tell of snapshots.

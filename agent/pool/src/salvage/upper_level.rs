@@ -1,6 +1,6 @@
 //! The upper level of the trees: the list of device roots, and the devices' records.
 
-use super::adopt::{Evidence, Holder, adopt};
+use super::adopt::{Evidence, adopt};
 use super::ages::Ages;
 use super::committed::Committed;
 use super::common;
@@ -66,14 +66,22 @@ impl Work<'_> {
         };
         let assigned = roots::assign(&orphans, &wanted, changes, &allows);
         let mut found = self.roots_of(&blocks, &assigned);
-        if let Some(known) = known.as_ref().filter(|_| found.is_empty()) {
-            let allows = |orphan: &Orphan, device: u64| allows(orphan.child.block, device);
+        if let Some(known) = known.as_ref().filter(|_| found.len() < wanted.len()) {
             let unchanged = |device: u64| {
                 let roots: BTreeSet<_> = pasts.iter().filter_map(|past| past.reach.device_roots.get(&device)).collect();
                 roots.len() == 1
             };
             let ages = Ages::new(&blocks, self.family, &orphans, known, &unchanged);
-            found = self.roots_over_parts(&orphans, wanted.keys().copied(), &allows, &ages);
+            // A tree of which no inner node is lost lacks no other part.
+            let is_inner_lost =
+                self.reach().dangling.values().any(|lost| lost.tree == Tree::Mapping && lost.height != Some(0));
+            let devices: BTreeSet<_> =
+                wanted.keys().copied().filter(|device| is_inner_lost || !found.contains_key(device)).collect();
+            let taken: BTreeSet<_> = found.values().copied().collect();
+            let rest: Vec<_> = orphans.iter().filter(|orphan| !taken.contains(&orphan.child.block)).copied().collect();
+            let allows = |orphan: &Orphan, device: u64| allows(orphan.child.block, device);
+            let others = self.roots_over_parts(&rest, &devices, &found, &allows, &ages);
+            found.extend(others);
         }
         if found.is_empty() {
             return;
@@ -113,16 +121,18 @@ impl Work<'_> {
         found
     }
 
-    /// New roots over those trees and parts of trees that can only be one device's.
+    /// New roots over those trees and parts of trees that can only be one device's. Devices that were `found` already get
+    /// none, but some part may be theirs.
     fn roots_over_parts(
         &mut self,
         orphans: &[Orphan],
-        devices: impl Iterator<Item = u64>,
+        devices: &BTreeSet<u64>,
+        found: &BTreeMap<u64, MetaBlock>,
         allows: &dyn Fn(&Orphan, u64) -> bool,
         ages: &Ages,
     ) -> BTreeMap<u64, MetaBlock> {
         let mut reach = Reach::default();
-        for device in devices {
+        for device in devices.iter().copied() {
             let place = self.synthesizer.take_number();
             let lost = Dangling { tree: Tree::Mapping, edges: 1, window: KeyRange::ALL, height: None };
             reach.dangling.insert(place, lost);
@@ -134,16 +144,16 @@ impl Work<'_> {
         let plain = Evidence { may_own: Some(&may_own), all_named: true, ..Evidence::plain(&reach, self.scan) };
         let by_age = adopt(Tree::Mapping, orphans, &Evidence { ages: Some(ages), ..plain }, false);
         let adoption = if by_age.homeless { adopt(Tree::Mapping, orphans, &plain, false) } else { by_age };
-        let holders: Vec<Holder> = adoption.holders.into_iter().filter(|holder| !holder.children.is_empty()).collect();
-        let mut found = BTreeMap::new();
-        for holder in &holders {
+        let mut others = BTreeMap::new();
+        for holder in adoption.holders.into_iter().filter(|holder| !holder.children.is_empty()) {
+            let owner = reach.device_roots.iter().find(|(_, root)| **root == holder.block).map(|(device, _)| *device);
+            let Some(owner) = owner.filter(|owner| !found.contains_key(owner)) else { continue };
             self.synthesizer.inner(self.scan, holder.block, holder.window, &holder.children, true);
-            let owner = reach.device_roots.iter().find(|(_, root)| **root == holder.block);
-            found.extend(owner.map(|(device, root)| (*device, *root)));
+            others.insert(owner, holder.block);
+            self.holders.push(holder);
         }
-        self.roots.extend(found.keys().map(|device| (*device, Origin::History)));
-        self.holders.extend(holders);
-        found
+        self.roots.extend(others.keys().map(|device| (*device, Origin::History)));
+        others
     }
 
     /// Makes new records of all devices when theirs are lost.
