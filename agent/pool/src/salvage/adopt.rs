@@ -57,16 +57,32 @@ pub(crate) struct Evidence<'a> {
     pub lineage: Option<&'a Lineage<'a>>,
     /// Which lost nodes can have held an orphan, by whatever else is known.
     pub may_own: Option<&'a MayOwn<'a>>,
-    /// No lost node can be hidden below another: every lost block in use is named by some pointer.
+    /// Lost inner nodes that only older generations name, with what is known of them.
+    pub hidden: &'a [(MetaBlock, Dangling)],
+    /// The least height of the trees of devices with so many mappings.
+    pub least_height: &'a BTreeMap<u64, u8>,
+    /// No other lost node can be hidden below another: every lost block in use is named by some pointer.
     pub all_named: bool,
     /// What the ages of entries tell of snapshots.
     pub ages: Option<&'a Ages>,
 }
 
+static NO_HEIGHTS: BTreeMap<u64, u8> = BTreeMap::new();
+
 impl<'a> Evidence<'a> {
     /// Only what lies there now.
     pub(crate) fn plain(reach: &'a Reach, scan: &'a Scan) -> Self {
-        Self { reach, scan, pasts: &[], lineage: None, may_own: None, all_named: false, ages: None }
+        Self {
+            reach,
+            scan,
+            pasts: &[],
+            lineage: None,
+            may_own: None,
+            hidden: &[],
+            least_height: &NO_HEIGHTS,
+            all_named: false,
+            ages: None,
+        }
     }
 }
 
@@ -122,6 +138,8 @@ impl Board {
         let lost = lost.filter(|(block, lost)| lost.tree == tree && can_hold(**block, lost));
         // What is sound there belongs to somebody else.
         let lost = lost.filter(|(block, _)| !evidence.scan.is_sound(**block));
+        let hidden = evidence.hidden.iter().filter(|(block, lost)| lost.tree == tree && can_hold(*block, lost));
+        let lost = lost.chain(hidden.map(|(block, lost)| (block, lost)));
         let holders: Vec<_> = lost.map(|(block, lost)| Holder::new(*block, lost)).collect();
         Self { present: holders.len(), holders, possible: HashSet::new(), certain: HashSet::new() }
     }
@@ -161,7 +179,16 @@ impl Board {
                 let owners = owners.get(number);
                 let by_devices = owners.is_none_or(|devices| devices.iter().any(|device| allows(block, *device)));
                 let Some(holder) = self.holders.get(*number) else { return false };
-                by_devices
+                let least = owners.into_iter().flatten().filter_map(|device| evidence.least_height.get(device)).min();
+                // Where nothing is hidden between the two, one is the direct parent of the other.
+                let above = open.orphan.height.and_then(|height| height.checked_add(1));
+                let is_next = match (above, holder.height, least) {
+                    (Some(above), Some(height), _) => above == height,
+                    (Some(above), None, Some(least)) => above >= *least,
+                    _ => true,
+                };
+                (is_next || !evidence.all_named)
+                    && by_devices
                     && evidence.may_own.is_none_or(|may_own| may_own(&open.orphan, holder.block))
                     && evidence.pasts.iter().all(|past| may_have_held(past, holder.block, block))
             });

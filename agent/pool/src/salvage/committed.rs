@@ -10,6 +10,9 @@ use tierlift_ondisk::field::Fields;
 use tierlift_ondisk::thin::{Bitmap, BlockKind, IndexBlock, SpaceMapRoot};
 use tierlift_ondisk::units::MetaBlock;
 
+/// Lost blocks that no pointer names; with more of them nothing can be concluded.
+const MOST_UNNAMED: usize = 65_536;
+
 /// A reference count as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Count {
@@ -101,13 +104,21 @@ impl Committed {
         }
     }
 
-    /// Whether every block in use is sound or named by some pointer, so that nothing is lost of which not even the place in its
-    /// tree is known. Blocks from `ring` on belong to the ring of copies.
-    pub(crate) fn all_named(&self, scan: &Scan, reach: &Reach, ring: MetaBlock) -> bool {
+    /// Blocks in use that are lost and that no pointer names, so that not even their place in a tree is known. Blocks from
+    /// `ring` on belong to the ring of copies. `None` when there are too many, or not all counts are known.
+    pub(crate) fn unnamed(&self, scan: &Scan, reach: &Reach, ring: MetaBlock) -> Option<Vec<MetaBlock>> {
         let blocks = (self.bitmaps.len() as u64).saturating_mul(self.per_bitmap).min(ring.0);
-        (1..blocks).map(MetaBlock).all(|block| {
-            self.count(block) == Count::Exactly(0) || scan.is_sound(block) || reach.dangling.contains_key(&block)
-        })
+        let mut found = Vec::new();
+        for block in (1..blocks).map(MetaBlock) {
+            match self.count(block) {
+                Count::Exactly(0) => {}
+                Count::Unknown => return None,
+                _ if scan.is_sound(block) || reach.dangling.contains_key(&block) => {}
+                _ if found.len() >= MOST_UNNAMED => return None,
+                _ => found.push(block),
+            }
+        }
+        Some(found)
     }
 
     /// Nodes that the trees reach although the space map calls them free, or that are pointed at more often than it counts:

@@ -53,7 +53,10 @@ impl Past {
     /// Whether all pointers to a block can be seen, or there was none.
     pub(crate) fn is_accounted_for(&self, block: MetaBlock) -> bool {
         match self.committed.count(block) {
-            Count::Exactly(count) => count <= self.reach.facts.get(&block).map_or(0, |fact| fact.edges),
+            Count::Exactly(count) => {
+                let named = self.reach.dangling.get(&block).map_or(0, |lost| lost.edges);
+                count <= self.reach.facts.get(&block).map_or(named, |fact| fact.edges)
+            }
             Count::Many | Count::Unknown => false,
         }
     }

@@ -88,6 +88,7 @@ impl<'a> Ownership<'a> {
             *steps = steps.saturating_add(1);
             let reached = *steps < MOST_NODES && self.past.reach.facts.contains_key(&block);
             let Some(node) = scan.nodes.get(&block).filter(|_| reached) else {
+                self.owners.entry(block).or_default().insert(device);
                 self.unseen.insert(device);
                 continue;
             };

@@ -13,6 +13,7 @@ mod committed;
 mod common;
 mod from_index;
 mod generations;
+mod hidden;
 mod history;
 mod lineage;
 mod matching;

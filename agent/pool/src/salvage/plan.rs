@@ -5,6 +5,7 @@ use super::ages::Ages;
 use super::choose::Candidate;
 use super::classify::Classifier;
 use super::committed::Committed;
+use super::hidden;
 use super::history::{Chronicle, Past};
 use super::lineage::Lineage;
 use super::options::{Adopted, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
@@ -127,14 +128,15 @@ impl Work<'_> {
         let roots_lost = reach.dangling.values().any(|lost| lost.tree == Tree::Roots);
         let ring = if self.superblock.has(flags::SUPERBLOCK_BACKUP) { SLOTS } else { 0 };
         let ring = MetaBlock(self.superblock.metadata_map.nr_blocks.saturating_sub(ring));
-        let all_named = committed.all_named(self.scan, reach, ring);
+        let unnamed = committed.unnamed(self.scan, reach, ring);
+        let all_named = unnamed.as_ref().is_some_and(Vec::is_empty);
         let mut rest = Vec::new();
         for tree in [Tree::Mapping, Tree::Tier, Tree::Details, Tree::Roots] {
             let rivals = held_unknown && tree != Tree::Tier || roots_lost && tree == Tree::Mapping;
             let plain = Evidence { all_named, ..Evidence::plain(reach, self.scan) };
             let mut adoption = adopt(tree, orphans, &plain, rivals);
             if tree == Tree::Mapping && !rivals && !adoption.undecided.is_empty() && !adoption.holders.is_empty() {
-                adoption = self.adopt_by_history(orphans, reach, committed, all_named);
+                adoption = self.adopt_by_history(orphans, reach, committed, unnamed.as_deref());
             }
             adoption.holders.retain(|holder| !holder.children.is_empty());
             for holder in &adoption.holders {
@@ -147,25 +149,42 @@ impl Work<'_> {
         rest
     }
 
-    /// Adoption of parts of mapping trees with all that older generations and the ages of entries tell.
-    fn adopt_by_history(&self, orphans: &[Orphan], reach: &Reach, committed: &Committed, all_named: bool) -> Adoption {
+    /// Adoption of parts of mapping trees with all that older generations and the ages of entries tell. `unnamed` are lost
+    /// blocks that no present pointer names.
+    fn adopt_by_history(
+        &self,
+        orphans: &[Orphan],
+        reach: &Reach,
+        committed: &Committed,
+        unnamed: Option<&[MetaBlock]>,
+    ) -> Adoption {
         let children = orphans.iter().map(|orphan| orphan.child.block);
-        let lost = reach.dangling.keys().chain(reach.device_roots.values()).copied();
+        let lost = reach.dangling.keys().chain(reach.device_roots.values()).chain(unnamed.unwrap_or_default()).copied();
         let pasts = self.pasts(committed, children.chain(lost));
         let records = self.records();
         let lineage = Lineage::new(&self.blocks, self.scan, &reach.device_roots, &records, &pasts);
-        let evidence =
-            Evidence { pasts: &pasts, lineage: Some(&lineage), all_named, ..Evidence::plain(reach, self.scan) };
-        let adoption = adopt(Tree::Mapping, orphans, &evidence, false);
+        let named = hidden::named_by(&pasts, unnamed.unwrap_or_default());
+        let hidden: Vec<_> = named.iter().filter(|(_, lost)| lost.height != Some(0)).cloned().collect();
+        let mut ours: Vec<_> = orphans.iter().filter(|orphan| orphan.tree == Tree::Mapping).copied().collect();
+        ours.extend(hidden::orphans(&hidden, committed));
+        let least_height = hidden::least_heights(&records, self.blocks.size());
+        let evidence = Evidence {
+            pasts: &pasts,
+            lineage: Some(&lineage),
+            hidden: &hidden,
+            least_height: &least_height,
+            all_named: unnamed.is_some_and(|unnamed| unnamed.len() == named.len()),
+            ..Evidence::plain(reach, self.scan)
+        };
+        let adoption = adopt(Tree::Mapping, &ours, &evidence, false);
         let unchanged = |device: u64| {
             reach.device_roots.get(&device).is_some_and(|root| pasts.iter().all(|past| past.had(device, *root)))
         };
-        let ours: Vec<_> = orphans.iter().filter(|orphan| orphan.tree == Tree::Mapping).copied().collect();
         let ages = Ages::new(&self.blocks, self.family, &ours, &records, &unchanged);
         if adoption.undecided.is_empty() || ages.is_empty() {
             return adoption;
         }
-        let by_age = adopt(Tree::Mapping, orphans, &Evidence { ages: Some(&ages), ..evidence }, false);
+        let by_age = adopt(Tree::Mapping, &ours, &Evidence { ages: Some(&ages), ..evidence }, false);
         // A snapshot that was written to after all shows: what it wrote fits nowhere then.
         if by_age.homeless { adoption } else { by_age }
     }
