@@ -4,6 +4,7 @@
 //! exact key ranges ([`Lost`]); nothing is all or nothing and nothing is guessed. [`ThinReader`] puts a thin device together
 //! from the pool and its data devices without any help from a kernel: what is lost reads as an error, never as zeros.
 
+mod block_map;
 mod blocks;
 pub mod check;
 mod counts;

@@ -1,9 +1,9 @@
 //! Counting the entries of many trees that share most of their nodes, as snapshots do: each node is read once.
 
+use crate::block_map::BlockMap;
 use crate::blocks::Blocks;
 use crate::walk::{MOST_LEVELS, Place, ValueSize, load};
 use serde::Serialize;
-use std::collections::HashMap;
 use tierlift_ondisk::thin::NodeKind;
 use tierlift_ondisk::units::MetaBlock;
 
@@ -33,14 +33,14 @@ impl Tally {
 #[derive(Debug)]
 pub struct Counter<'a> {
     blocks: &'a Blocks,
-    sums: HashMap<MetaBlock, Tally>,
+    sums: BlockMap<Tally>,
     left: u64,
 }
 
 impl<'a> Counter<'a> {
     /// A counter that reads at most four times as many blocks as there are, however damaged trees are shared.
     pub fn new(blocks: &'a Blocks) -> Self {
-        Self { blocks, sums: HashMap::new(), left: blocks.count().max(blocks.present()).saturating_mul(4) }
+        Self { blocks, sums: BlockMap::default(), left: blocks.count().max(blocks.present()).saturating_mul(4) }
     }
 
     /// Counts the tree of 8-byte values at `root`; `None` when the bound was reached.

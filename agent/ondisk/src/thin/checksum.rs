@@ -24,7 +24,8 @@ impl BlockKind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Superblock, Self::Node, Self::Bitmap, Self::Index];
 
-    const fn constant(self) -> u32 {
+    /// What tells the kinds apart: the CRC is combined with it.
+    pub const fn constant(self) -> u32 {
         match self {
             Self::Superblock => 160_774,
             Self::Node => 121_107,

@@ -182,12 +182,13 @@ pub fn encode_node<V: AsRef<[u8]>>(
     put_u32(&mut out, 16, used.len() as u32);
     put_u32(&mut out, 20, max as u32);
     put_u32(&mut out, 24, value_size as u32);
-    let values_at = HEADER.saturating_add(max.saturating_mul(KEY));
-    for (index, (key, value)) in used.iter().enumerate() {
-        put_u64(&mut out, HEADER.saturating_add(index.saturating_mul(KEY)), *key);
-        let value = value.as_ref();
-        let value = value.get(..value_size).unwrap_or(value);
-        put(&mut out, values_at.saturating_add(index.saturating_mul(value_size)), value);
+    let area = out.get_mut(HEADER..).unwrap_or_default();
+    if let Some((keys, values)) = area.split_at_mut_checked(max.saturating_mul(KEY)) {
+        let places = keys.chunks_exact_mut(KEY).zip(values.chunks_exact_mut(value_size.max(1)));
+        for ((key, value), (key_place, value_place)) in used.iter().zip(places) {
+            LittleEndian::write_u64(key_place, *key);
+            put(value_place, 0, value.as_ref().get(..value_size).unwrap_or(value.as_ref()));
+        }
     }
     seal(BlockKind::Node, &mut out);
     out

@@ -9,11 +9,11 @@
 
 use super::finding::{Kind, Map, Structure};
 use super::findings::Findings;
+use crate::block_map::BlockMap;
 use crate::blocks::Blocks;
 use crate::counts::Counts;
 use crate::fault::{Fault, Lost};
 use crate::walk::{MOST_LEVELS, Place, ValueSize, hold, load};
-use std::collections::HashMap;
 use std::mem::take;
 use tierlift_ondisk::thin::{BlockKind, Node, NodeKind};
 use tierlift_ondisk::units::MetaBlock;
@@ -115,7 +115,7 @@ pub(super) struct Forest<'a> {
     pub underfull: u64,
     /// What is being walked.
     structure: Structure,
-    known: HashMap<MetaBlock, Known>,
+    known: BlockMap<Known>,
     left: u64,
     bound: u64,
     buffer: Vec<u8>,
@@ -134,7 +134,7 @@ impl<'a> Forest<'a> {
             findings: Findings::new(blocks.size()),
             underfull: 0,
             structure: Structure::Superblock,
-            known: HashMap::new(),
+            known: BlockMap::default(),
             left: bound,
             bound,
             buffer: Vec::new(),

@@ -87,18 +87,19 @@ impl Filter {
 }
 
 /// The entries of a source leaf that are taken over.
-type Leaf = Rc<[(u64, u64)]>;
+type Leaf = Rc<Vec<(u64, u64)>>;
 
 /// Source leaves as they are taken over. Remembers the one read last, which may be wanted in parts.
 pub(super) struct Entries<'a> {
     blocks: &'a Blocks,
     filter: Filter,
     last: RefCell<Option<(MetaBlock, Leaf)>>,
+    buffer: RefCell<Vec<u8>>,
 }
 
 impl<'a> Entries<'a> {
     pub(super) fn new(blocks: &'a Blocks, filter: Filter) -> Self {
-        Self { blocks, filter, last: RefCell::new(None) }
+        Self { blocks, filter, last: RefCell::default(), buffer: RefCell::default() }
     }
 
     pub(super) fn blocks(&self) -> &'a Blocks {
@@ -116,12 +117,14 @@ impl<'a> Entries<'a> {
         {
             return Ok(leaf.clone());
         }
-        let mut buffer = Vec::new();
+        let mut buffer = self.buffer.borrow_mut();
         let failed = |fault| RebuildError::Changed { block, fault };
         self.blocks.read(block, BlockKind::Node, &mut buffer).map_err(failed)?;
         let node = Node::decode(&buffer).map_err(|error| failed(error.into()))?;
         let taken = |(key, value)| Some((key, self.filter.take_over(value)?));
-        let leaf: Leaf = node.entries_u64().filter_map(taken).collect();
+        let mut entries = Vec::with_capacity(node.len());
+        entries.extend(node.entries_u64().filter_map(taken));
+        let leaf = Leaf::new(entries);
         self.last.replace(Some((block, leaf.clone())));
         Ok(leaf)
     }
@@ -133,14 +136,16 @@ impl<'a> Entries<'a> {
         }
     }
 
-    /// Appends the entries of a part.
-    pub(super) fn read(&self, part: &Part, out: &mut Vec<(u64, u64)>) -> Result<(), RebuildError> {
+    /// Appends the entries of a part, as they are written.
+    pub(super) fn read(&self, part: &Part, out: &mut Vec<(u64, [u8; 8])>) -> Result<(), RebuildError> {
         match part {
             Part::Source { leaf, from, to } => {
-                out.extend_from_slice(self.leaf(*leaf)?.get(*from as usize..*to as usize).unwrap_or_default());
+                let leaf = self.leaf(*leaf)?;
+                let entries = leaf.get(*from as usize..*to as usize).unwrap_or_default();
+                out.extend(entries.iter().map(|(key, value)| (*key, value.to_le_bytes())));
             }
             Part::Lost { first, count } => {
-                let value = self.filter.error_value();
+                let value = self.filter.error_value().map(u64::to_le_bytes);
                 out.extend((0..u64::from(*count)).filter_map(|step| Some((first.checked_add(step)?, value?))));
             }
         }

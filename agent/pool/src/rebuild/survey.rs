@@ -7,9 +7,11 @@ use super::entries::Judged;
 use super::error::RebuildError;
 use super::plan::{Forest, NodeId, Plan};
 use super::report::{LossReason, LostRange};
+use crate::block_map::BlockMap;
 use crate::fault::{Fault, KeyRange, Lost};
 use crate::walk::{MOST_LEVELS, Place, ValueSize, load};
 use std::collections::HashMap;
+use std::mem::take;
 use std::rc::Rc;
 use tierlift_ondisk::thin::{Node, NodeKind};
 use tierlift_ondisk::units::MetaBlock;
@@ -96,13 +98,50 @@ impl Subtree {
     }
 }
 
+/// A [`Subtree`] of one leaf without losses, in short.
+#[derive(Debug, Clone, Copy)]
+struct SoundLeaf {
+    node: NodeId,
+    found: u32,
+    first: u64,
+    last: u64,
+}
+
+impl SoundLeaf {
+    fn of(subtree: &Subtree) -> Option<Self> {
+        let Subtree { height: 0, keys: Some((first, last)), sound: true, unmarked: false, .. } = *subtree else {
+            return None;
+        };
+        let [node] = *subtree.forest else { return None };
+        let found = u32::try_from(subtree.found).ok()?;
+        (subtree.losses.ranges == 0).then_some(Self { node, found, first, last })
+    }
+
+    fn subtree(self, none: &Rc<Losses>) -> Subtree {
+        Subtree {
+            forest: Forest::from([self.node]),
+            height: 0,
+            keys: Some((self.first, self.last)),
+            found: self.found.into(),
+            losses: none.clone(),
+            sound: true,
+            unmarked: false,
+        }
+    }
+}
+
 /// The window of a damaged subtree, and how far its holes were marked.
 type Hidden = (MetaBlock, KeyRange, Option<u64>);
 
 pub(super) struct Survey<'a> {
     pub plan: Plan<'a>,
-    sound: HashMap<MetaBlock, Rc<Subtree>>,
+    sound: BlockMap<Rc<Subtree>>,
+    /// Nearly all of them: sound leaves that become one leaf each.
+    leaves: BlockMap<SoundLeaf>,
     damaged: HashMap<Hidden, Rc<Subtree>>,
+    /// What is lost in most subtrees: nothing.
+    none: Rc<Losses>,
+    buffer: Vec<u8>,
     /// Mark lost keys as errors, up to this one.
     mark: Option<u64>,
     marks_left: u64,
@@ -121,8 +160,11 @@ impl<'a> Survey<'a> {
         let loads_left = blocks.count().max(blocks.present()).saturating_mul(4);
         Self {
             plan,
-            sound: HashMap::new(),
+            sound: BlockMap::default(),
+            leaves: BlockMap::default(),
             damaged: HashMap::new(),
+            none: Rc::default(),
+            buffer: Vec::new(),
             mark: None,
             marks_left: MOST_MARKS,
             path: Vec::new(),
@@ -152,6 +194,8 @@ impl<'a> Survey<'a> {
         let found = self.read(place)?;
         if !found.sound {
             self.damaged.insert(hidden, found.clone());
+        } else if let Some(leaf) = SoundLeaf::of(&found) {
+            self.leaves.insert(place.block, leaf);
         } else if found.keys.is_some() {
             self.sound.insert(place.block, found.clone());
         }
@@ -159,14 +203,16 @@ impl<'a> Survey<'a> {
     }
 
     fn known(&self, place: Place, hidden: &Hidden) -> Option<Rc<Subtree>> {
-        let allowed = |subtree: &&Rc<Subtree>| {
-            subtree.keys.is_some_and(|(first, last)| place.window.contains(first) && place.window.contains(last))
-        };
+        let inside = |first, last| place.window.contains(first) && place.window.contains(last);
+        if let Some(leaf) = self.leaves.get(&place.block).filter(|leaf| inside(leaf.first, leaf.last)) {
+            return Some(Rc::new(leaf.subtree(&self.none)));
+        }
+        let allowed = |subtree: &&Rc<Subtree>| subtree.keys.is_some_and(|(first, last)| inside(first, last));
         self.sound.get(&place.block).filter(allowed).or_else(|| self.damaged.get(hidden)).cloned()
     }
 
     fn read(&mut self, place: Place) -> Result<Rc<Subtree>, RebuildError> {
-        let mut buffer = Vec::new();
+        let mut buffer = take(&mut self.buffer);
         let blocks = self.plan.source().blocks();
         let loaded =
             self.admit(place.block).and_then(|()| load(blocks, place, &mut ValueSize::EIGHT.clone(), &mut buffer));
@@ -175,11 +221,13 @@ impl<'a> Survey<'a> {
             Ok(node) => node,
         };
         if node.kind() == NodeKind::Leaf {
-            return self.leaf(place.block, &node);
+            let leaf = self.leaf(place.block, &node);
+            self.buffer = buffer;
+            return leaf;
         }
         let first = node.keys().next().unwrap_or_default();
         let children = place.children(&node);
-        drop(buffer);
+        self.buffer = buffer;
         self.path.push(place.block);
         let below: Result<Vec<_>, _> = children.into_iter().map(|child| self.child(child)).collect();
         self.path.pop();
@@ -215,16 +263,21 @@ impl<'a> Survey<'a> {
         for range in merge(lost) {
             losses.push(range);
         }
+        let losses = self.shared(losses);
         let ends = node.keys().next().zip(node.keys().next_back());
         Ok(Rc::new(Subtree {
             forest: self.plan.leaves_of(block, &keys)?,
             height: 0,
             keys: ends,
             found: node.len() as u64,
-            losses: Rc::new(losses),
+            losses,
             sound: true,
             unmarked: false,
         }))
+    }
+
+    fn shared(&self, losses: Losses) -> Rc<Losses> {
+        if losses.ranges == 0 { self.none.clone() } else { Rc::new(losses) }
     }
 
     fn hole_of(&mut self, lost: &Lost) -> Result<Rc<Subtree>, RebuildError> {
@@ -260,13 +313,14 @@ impl<'a> Survey<'a> {
             losses.push_below(&child.losses);
         }
         let children = self.plan.pack(&children)?;
+        let losses = self.shared(losses);
         let last = below.iter().filter_map(|child| child.last_key()).max();
         Ok(Rc::new(Subtree {
             forest: self.plan.over(&children)?,
             height: height.saturating_add(1),
             keys: last.map(|last| (first, last)),
             found: below.iter().fold(0, |sum: u64, child| sum.saturating_add(child.found)),
-            losses: Rc::new(losses),
+            losses,
             sound: below.iter().all(|child| child.sound),
             unmarked: below.iter().any(|child| child.unmarked),
         }))

@@ -17,6 +17,8 @@ pub(super) struct Trees<'a> {
     source: Entries<'a>,
     /// Where each node was written; 0 for not yet.
     places: Vec<MetaBlock>,
+    /// Those of the leaf being written.
+    entries: Vec<(u64, [u8; 8])>,
     /// How many entries name each chunk.
     pub chunks: Counts,
 }
@@ -25,7 +27,7 @@ impl<'a> Trees<'a> {
     pub(super) fn new(plan: Plan<'a>, chunks: u64) -> Self {
         let (nodes, source) = plan.into_nodes();
         let places = vec![MetaBlock(0); nodes.len()];
-        Self { nodes, source, places, chunks: Counts::new(chunks) }
+        Self { nodes, source, places, entries: Vec::new(), chunks: Counts::new(chunks) }
     }
 
     /// Writes a tree, but for what was written before, and gives its root.
@@ -57,15 +59,13 @@ impl<'a> Trees<'a> {
     }
 
     fn leaf(&mut self, writer: &mut Writer<'_>, leaf: &Content) -> Result<MetaBlock, RebuildError> {
-        let mut entries = Vec::new();
+        self.entries.clear();
         for part in leaf.parts() {
-            self.source.read(part, &mut entries)?;
+            self.source.read(part, &mut self.entries)?;
         }
-        let mut encoded = Vec::with_capacity(entries.len());
-        for (key, value) in entries {
-            self.chunks.add(value >> CHUNK_SHIFT);
-            encoded.push((key, value.to_le_bytes()));
+        for (_, value) in &self.entries {
+            self.chunks.add(u64::from_le_bytes(*value) >> CHUNK_SHIFT);
         }
-        writer.write_node(NodeKind::Leaf, 8, &encoded)
+        writer.write_node(NodeKind::Leaf, 8, &self.entries)
     }
 }

@@ -1,9 +1,10 @@
 //! What the times of mappings tell: a snapshot that nobody wrote to holds nothing younger than itself.
 
 use super::orphan::Orphan;
+use crate::block_map::BlockMap;
 use crate::blocks::Blocks;
 use crate::walk::{Item, ValueSize, walk};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use tierlift_ondisk::thin::{DeviceDetails, Family, MappingValue, NO_ORIGIN};
 use tierlift_ondisk::units::MetaBlock;
 
@@ -13,7 +14,7 @@ const MOST_LEAVES: usize = 4_000_000;
 /// The youngest entry of each orphan, and when each snapshot was made.
 #[derive(Debug, Default)]
 pub(crate) struct Ages {
-    youngest: HashMap<MetaBlock, u32>,
+    youngest: BlockMap<u32>,
     made: BTreeMap<u64, u32>,
 }
 
@@ -31,7 +32,7 @@ impl Ages {
             record.origin.is_none_or(|origin| origin != NO_ORIGIN) && unchanged(**device)
         };
         let made = records.iter().filter(is_snapshot).map(|(device, record)| (*device, record.creation_time)).collect();
-        let mut ages = Self { youngest: HashMap::new(), made };
+        let mut ages = Self { youngest: BlockMap::default(), made };
         let mut leaves = 0_usize;
         for orphan in orphans {
             let mut youngest = 0;

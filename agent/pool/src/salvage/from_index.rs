@@ -10,10 +10,11 @@ use super::committed::{Committed, Count};
 use super::options::{Generation, Hints};
 use super::reach::{Tree, within};
 use super::scan::Scan;
+use crate::block_map::BlockMap;
 use crate::blocks::Blocks;
 use crate::fault::KeyRange;
 use crate::walk::Place;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use tierlift_ondisk::thin::{
     Bitmap, BlockKind, BlockSize, DetailsSize, DeviceDetails, Family, IndexBlock, MAGIC, Node, NodeKind, SpaceMapRoot,
     Superblock, flags,
@@ -38,7 +39,7 @@ struct Judged {
     committed: Committed,
     /// Pointers of committed nodes to free blocks, and nodes pointed at too often.
     contradictions: u64,
-    edges: HashMap<MetaBlock, u32>,
+    edges: BlockMap<u32>,
 }
 
 /// Generations by their index blocks: the least contradicted, the newest first, each with its contradictions. `template` is the newest
@@ -146,7 +147,7 @@ fn judge(
     // Its own index block and bitmaps are part of every generation.
     let own = std::iter::once(index).chain(entries.iter().map(|entry| entry.block).filter(|block| block.0 != 0));
     let mut contradictions = own.filter(|block| committed.count(*block) == Count::Exactly(0)).count() as u64;
-    let mut edges: HashMap<MetaBlock, u32> = HashMap::new();
+    let mut edges: BlockMap<u32> = BlockMap::default();
     let committed_inner = children.iter().filter(|(block, _)| is_live(&committed, *block));
     for (child, fits) in committed_inner.flat_map(|(_, children)| children) {
         contradictions = contradictions.saturating_add(u64::from(!fits));

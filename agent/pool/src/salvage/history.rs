@@ -15,10 +15,11 @@ use super::options::Hints;
 use super::orphan::{Orphan, follow_unreached, orphans};
 use super::reach::{Reach, Tree};
 use super::scan::Scan;
+use crate::block_map::BlockSet;
 use crate::blocks::Blocks;
 use crate::pool::Pool;
 use crate::ring::Ring;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use tierlift_ondisk::thin::{DeviceDetails, Family, Superblock};
 use tierlift_ondisk::units::MetaBlock;
 
@@ -36,7 +37,7 @@ pub(crate) struct Past {
     /// Nodes of mapping trees that lacked pointers then and are still the same.
     pub orphans: Vec<Orphan>,
     /// Blocks of interest that were in use ever since.
-    unbroken: HashSet<MetaBlock>,
+    unbroken: BlockSet,
 }
 
 impl Past {
@@ -75,7 +76,7 @@ impl Chronicle<'_> {
     /// Follows the generations before the chosen one, the newest first, as far as nothing contradicts them. `interest` are
     /// the blocks whose lives are followed.
     pub(crate) fn pasts(&self, committed: &Committed, interest: impl Iterator<Item = MetaBlock>) -> Vec<Past> {
-        let mut unbroken: HashSet<_> = interest.filter(|block| is_used(committed, *block)).collect();
+        let mut unbroken: BlockSet = interest.filter(|block| is_used(committed, *block)).collect();
         let mut later = self.superblock.clone();
         let mut pasts = Vec::new();
         let mut nodes = 0_usize;

@@ -8,8 +8,9 @@
 use super::committed::Count;
 use super::history::Past;
 use super::scan::Scan;
+use crate::block_map::BlockMap;
 use crate::blocks::Blocks;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use tierlift_ondisk::thin::{BlockKind, DeviceDetails, Node, NodeKind};
 use tierlift_ondisk::units::MetaBlock;
 
@@ -20,7 +21,7 @@ const MOST_NODES: usize = 2_000_000;
 #[derive(Debug)]
 struct Ownership<'a> {
     past: &'a Past,
-    owners: HashMap<MetaBlock, BTreeSet<u64>>,
+    owners: BlockMap<BTreeSet<u64>>,
     /// Devices that existed then and still do.
     known: BTreeSet<u64>,
     /// Devices whose tree of then cannot be seen whole.
@@ -73,7 +74,7 @@ impl<'a> Ownership<'a> {
             today.get(*device).is_some_and(|root| roots.get(*device) == Some(root) && past.is_unbroken(*root))
         });
         let unchanged = unchanged.copied().collect();
-        let mut ownership = Self { past, owners: HashMap::new(), known, unseen: BTreeSet::new(), unchanged };
+        let mut ownership = Self { past, owners: BlockMap::default(), known, unseen: BTreeSet::new(), unchanged };
         let mut steps = 0;
         for (device, root) in roots {
             ownership.descend(blocks, scan, *device, *root, &mut steps);

@@ -23,6 +23,7 @@ mod orphan;
 mod plan;
 mod reach;
 mod roots;
+mod sample;
 mod scan;
 mod synthesize;
 mod upper_level;
@@ -127,7 +128,7 @@ fn diagnose(metadata: &View) -> PoolError {
     Pool::open(metadata.clone()).err().unwrap_or(PoolError::Blank)
 }
 
-/// Scans with the block size that was given, that block 0 has, that the ring has, or that finds more.
+/// Scans with the block size that was given, that block 0 has, that the ring has, that a sample shows, or that finds more.
 fn scan_at_best_size(
     metadata: &View,
     given: Option<BlockSize>,
@@ -143,7 +144,7 @@ fn scan_at_best_size(
             .into_iter()
             .find(|size| !Ring::find(&Blocks::new(metadata.clone(), *size)).copies.is_empty())
     };
-    let sizes = match known.or_else(by_ring) {
+    let sizes = match known.or_else(by_ring).or_else(|| sample::block_size(metadata)) {
         Some(size) => vec![size],
         None => BlockSize::PROBE_ORDER.to_vec(),
     };

@@ -3,10 +3,11 @@
 //! Only inner nodes are read again: of leaves the scan knows all that matters here.
 
 use super::scan::{Scan, ScannedNode};
+use crate::block_map::BlockMap;
 use crate::blocks::Blocks;
 use crate::fault::KeyRange;
 use crate::walk::{Place, ValueSize, load};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use tierlift_ondisk::thin::{NodeKind, Superblock};
 use tierlift_ondisk::units::MetaBlock;
 
@@ -65,7 +66,7 @@ pub(crate) struct Dangling {
 /// Everything reached.
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
-    pub facts: HashMap<MetaBlock, Fact>,
+    pub facts: BlockMap<Fact>,
     pub dangling: BTreeMap<MetaBlock, Dangling>,
     /// Root of each device's mapping tree.
     pub device_roots: BTreeMap<u64, MetaBlock>,

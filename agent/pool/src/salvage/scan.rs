@@ -1,8 +1,9 @@
 //! One pass over every block of the metadata device: what is there, whatever any pointer says.
 
 use super::bit_flip::BitFlips;
+use crate::block_map::{BlockMap, BlockSet};
 use crate::blocks::{Blocks, Patch, Patches};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use tierlift_ondisk::thin::{BlockKind, BlockSize, MAGIC, Node, NodeKind, Superblock, identify, own_number};
 use tierlift_ondisk::units::{Bytes, MetaBlock};
 use tierlift_ondisk::view::ReadAt;
@@ -33,16 +34,16 @@ pub(crate) struct Displaced {
 /// Everything found, by kind.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
-    pub nodes: HashMap<MetaBlock, ScannedNode>,
+    pub nodes: BlockMap<ScannedNode>,
     pub superblocks: BTreeMap<MetaBlock, Superblock>,
     /// Slots of a ring that were never used.
-    pub placeholders: HashSet<MetaBlock>,
+    pub placeholders: BlockSet,
     pub indexes: Vec<MetaBlock>,
-    pub bitmaps: HashSet<MetaBlock>,
+    pub bitmaps: BlockSet,
     /// Sound blocks that name another place: the place they name, where they lie and what they are.
     pub displaced: BTreeMap<MetaBlock, Displaced>,
     /// Places named by several different displaced blocks; none of these is believed.
-    pub disputed: HashSet<MetaBlock>,
+    pub disputed: BlockSet,
     /// Bits turned back, and displaced blocks that stand in for their own place.
     pub stand_ins: Patches,
     /// Blocks that are neither zeros nor sound.
