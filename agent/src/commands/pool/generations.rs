@@ -59,6 +59,7 @@ fn name(generation: Generation) -> String {
         Generation::Block0 => "block0".to_owned(),
         Generation::Copy { block } => format!("copy:{block}"),
         Generation::Index { block } => format!("index:{block}"),
+        Generation::Trees { block } => format!("trees:{block}"),
     }
 }
 

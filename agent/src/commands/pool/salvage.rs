@@ -12,7 +12,7 @@ use tierlift_pool::{Generation, Hints, Origin, Pool, Salvage, SalvageOptions, Sa
 /// What a salvage can be told.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(super) struct SalvageArgs {
-    /// Use this generation instead of the newest trustworthy one: block0, copy:BLOCK or index:BLOCK, as printed by
+    /// Use this generation instead of the newest trustworthy one: block0, copy:BLOCK, index:BLOCK or trees:BLOCK, as printed by
     /// pool generations
     #[arg(long, value_name = "GENERATION")]
     pub generation: Option<Generation>,
