@@ -10,8 +10,8 @@ use super::committed::{Committed, Count};
 use super::options::{Generation, Hints};
 use super::reach::{Tree, within};
 use super::scan::Scan;
-use crate::block_map::BlockMap;
 use crate::blocks::Blocks;
+use crate::counts::Counts;
 use crate::fault::KeyRange;
 use crate::walk::Place;
 use std::collections::BTreeMap;
@@ -39,7 +39,46 @@ struct Judged {
     committed: Committed,
     /// Pointers of committed nodes to free blocks, and nodes pointed at too often.
     contradictions: u64,
-    edges: BlockMap<u32>,
+    /// Pointers of committed nodes to committed nodes.
+    edges: Counts,
+}
+
+/// Every inner node with its children.
+#[derive(Default)]
+struct Children {
+    /// A node and where its pointers end; they begin where those of the one before end.
+    nodes: Vec<(MetaBlock, usize)>,
+    pointers: Vec<Pointer>,
+}
+
+/// A child and whether what lies there now has the keys that the parent promises. In four bytes, for there are millions: a
+/// block that no device has loses its number.
+#[derive(Clone, Copy)]
+struct Pointer(u32);
+
+impl Pointer {
+    const NOWHERE: u32 = u32::MAX >> 1;
+
+    fn new(child: MetaBlock, fits: bool) -> Self {
+        let child = u32::try_from(child.0).map_or(Self::NOWHERE, |child| child.min(Self::NOWHERE));
+        Self(child << 1 | u32::from(fits))
+    }
+
+    fn child(self) -> MetaBlock {
+        MetaBlock(u64::from(self.0 >> 1))
+    }
+
+    fn fits(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+impl Children {
+    fn iter(&self) -> impl Iterator<Item = (MetaBlock, &[Pointer])> {
+        let starts = std::iter::once(0).chain(self.nodes.iter().map(|(_, end)| *end));
+        let pointers = |start, end| self.pointers.get(start..end).unwrap_or_default();
+        self.nodes.iter().zip(starts).map(move |((block, end), start)| (*block, pointers(start, *end)))
+    }
 }
 
 /// Generations by their index blocks: the least contradicted, the newest first, each with its contradictions. `template` is the newest
@@ -52,18 +91,21 @@ pub(super) fn candidates(
 ) -> Vec<(Candidate, u64)> {
     let blocks = &blocks.clone().with_recorded_count(template.map_or(0, |template| template.metadata_map.nr_blocks));
     let children = children(blocks, scan);
-    let pointers: usize = children.iter().map(|(_, children)| children.len()).fold(0, usize::saturating_add);
     let bitmaps = blocks.scan_end().div_ceil(4).max(1) as usize;
     let by_memory = MOST_BYTES.checked_div(bitmaps).unwrap_or(0);
-    let by_work = MOST_POINTERS.checked_div(pointers.max(1)).unwrap_or(0);
+    let by_work = MOST_POINTERS.checked_div(children.pointers.len().max(1)).unwrap_or(0);
     let tries = by_memory.min(by_work).clamp(LEAST_INDEXES, MOST_INDEXES);
-    let mut judged: Vec<_> =
-        scan.indexes.iter().rev().take(tries).filter_map(|index| judge(blocks, scan, &children, *index)).collect();
-    judged.sort_by_key(|judged| judged.contradictions);
-    let least = judged.first().map_or(0, |judged| judged.contradictions);
+    let mut judged: Vec<Judged> = Vec::new();
+    let mut least = u64::MAX;
+    for index in scan.indexes.iter().rev().take(tries) {
+        if let Some(one) = judge(blocks, scan, &children, *index, least) {
+            least = least.min(one.contradictions);
+            judged.push(one);
+        }
+    }
     judged.retain(|judged| judged.contradictions == least);
     let overwritten: Vec<_> =
-        children.iter().flat_map(|(_, children)| children).filter(|(_, fits)| !fits).map(|(child, _)| *child).collect();
+        children.pointers.iter().filter(|pointer| !pointer.fits()).map(|pointer| pointer.child()).collect();
     newest_first(&mut judged, scan, &overwritten);
     judged.iter().filter_map(|judged| candidate(blocks, scan, judged, template, hints)).collect()
 }
@@ -115,28 +157,27 @@ fn likeness(one: &[bool], other: &[bool]) -> u64 {
     shared.saturating_mul(1_000_000).checked_div(size(one).max(size(other))).unwrap_or(0)
 }
 
-/// Every inner node with its children, and whether what lies there now has the keys that the parent promises.
-fn children(blocks: &Blocks, scan: &Scan) -> Vec<(MetaBlock, Vec<(MetaBlock, bool)>)> {
+fn children(blocks: &Blocks, scan: &Scan) -> Children {
     let mut buffer = Vec::new();
     let mut inner: Vec<_> =
         scan.nodes.iter().filter(|(_, node)| node.kind == NodeKind::Internal).map(|(block, _)| *block).collect();
     inner.sort_unstable();
-    let mut read = |block| {
-        blocks.read(block, BlockKind::Node, &mut buffer).ok()?;
-        let node = Node::decode(&buffer).ok()?;
+    let mut children = Children::default();
+    for block in inner {
+        if blocks.read(block, BlockKind::Node, &mut buffer).is_err() {
+            continue;
+        }
+        let Ok(node) = Node::decode(&buffer) else { continue };
         let place = Place { block, window: KeyRange::ALL, is_root: false };
         let fits = |child: &Place| scan.nodes.get(&child.block).is_none_or(|node| within(node, child.window));
-        Some((block, place.children(&node).iter().map(|child| (child.block, fits(child))).collect()))
-    };
-    inner.into_iter().filter_map(&mut read).collect()
+        children.pointers.extend(place.children(&node).iter().map(|child| Pointer::new(child.block, fits(child))));
+        children.nodes.push((block, children.pointers.len()));
+    }
+    children
 }
 
-fn judge(
-    blocks: &Blocks,
-    scan: &Scan,
-    children: &[(MetaBlock, Vec<(MetaBlock, bool)>)],
-    index: MetaBlock,
-) -> Option<Judged> {
+/// Counts what contradicts an index; `None` when that is more than `most`, or the index cannot be read.
+fn judge(blocks: &Blocks, scan: &Scan, children: &Children, index: MetaBlock, most: u64) -> Option<Judged> {
     let mut buffer = Vec::new();
     blocks.read(index, BlockKind::Index, &mut buffer).ok()?;
     let entries = IndexBlock::decode(&buffer).ok()?.entries;
@@ -147,22 +188,26 @@ fn judge(
     // Its own index block and bitmaps are part of every generation.
     let own = std::iter::once(index).chain(entries.iter().map(|entry| entry.block).filter(|block| block.0 != 0));
     let mut contradictions = own.filter(|block| committed.count(*block) == Count::Exactly(0)).count() as u64;
-    let mut edges: BlockMap<u32> = BlockMap::default();
-    let committed_inner = children.iter().filter(|(block, _)| is_live(&committed, *block));
-    for (child, fits) in committed_inner.flat_map(|(_, children)| children) {
-        contradictions = contradictions.saturating_add(u64::from(!fits));
-        if is_live(&committed, *child) {
-            let edges = edges.entry(*child).or_default();
-            *edges = edges.saturating_add(1);
-        } else if committed.count(*child) == Count::Exactly(0) {
-            contradictions = contradictions.saturating_add(1);
+    let mut edges = Counts::new(u64::MAX);
+    for (_, pointers) in children.iter().filter(|(block, _)| is_live(&committed, *block)) {
+        for pointer in pointers {
+            contradictions = contradictions.saturating_add(u64::from(!pointer.fits()));
+            match committed.count(pointer.child()) {
+                Count::Unknown => {}
+                Count::Exactly(0) => contradictions = contradictions.saturating_add(1),
+                Count::Exactly(_) | Count::Many => {
+                    edges.add(pointer.child().0);
+                }
+            }
+        }
+        if contradictions > most {
+            return None;
         }
     }
-    let over = edges
-        .iter()
-        .filter(|(block, edges)| matches!(committed.count(**block), Count::Exactly(count) if count < **edges));
+    let counted = |block| committed.count(MetaBlock(block));
+    let over = edges.iter().filter(|(block, edges)| matches!(counted(*block), Count::Exactly(count) if count < *edges));
     contradictions = contradictions.saturating_add(over.count() as u64);
-    Some(Judged { block: index, committed, contradictions, edges })
+    (contradictions <= most).then_some(Judged { block: index, committed, contradictions, edges })
 }
 
 fn is_live(committed: &Committed, block: MetaBlock) -> bool {
@@ -178,7 +223,7 @@ fn candidate(
     hints: &Hints,
 ) -> Option<(Candidate, u64)> {
     let mut parentless: Vec<_> = (scan.nodes.keys().copied())
-        .filter(|block| is_live(&judged.committed, *block) && !judged.edges.contains_key(block))
+        .filter(|block| is_live(&judged.committed, *block) && judged.edges.get(block.0) == 0)
         .collect();
     parentless.sort_unstable();
     let details = newest_details(blocks, scan, &parentless);

@@ -17,9 +17,12 @@ pub(super) fn block_size(view: &View) -> Option<BlockSize> {
     let mut counts = BlockSize::PROBE_ORDER.map(|size| (size, 0_usize));
     let mut buffer = Vec::new();
     let stretch = view.size().0 / PLACES;
+    let mut next = 0;
     for place in 0..PLACES {
-        let Some(at) = view.next_data(Bytes(place.saturating_mul(stretch))) else { break };
-        let at = at.0.saturating_sub(at.0 % BYTES);
+        // A sparse or short device has fewer places to look at.
+        let Some(at) = view.next_data(Bytes(place.saturating_mul(stretch).max(next))) else { break };
+        let at = at.0.saturating_sub(at.0 % BYTES).max(next);
+        next = at.saturating_add(BYTES);
         let length = BYTES.min(view.size().0.saturating_sub(at));
         buffer.resize(usize::try_from(length).unwrap_or_default(), 0);
         if view.read_at(Bytes(at), &mut buffer).is_ok() {
@@ -58,7 +61,7 @@ mod tests {
     fn the_size_of_the_nodes_is_found_and_a_mixture_is_left_open() {
         for size in BlockSize::PROBE_ORDER {
             assert_eq!(block_size(&(Arc::new(device(size, 400)) as View)), Some(size));
-            assert_eq!(block_size(&(Arc::new(device(size, 5)) as View)), None, "too few to tell");
+            assert_eq!(block_size(&(Arc::new(device(size, 1)) as View)), None, "too few to tell");
         }
         let mut mixed = device(BlockSize::K4, 200);
         mixed.extend_from_slice(&device(BlockSize::K8, 400)[200 * 4096..]);
