@@ -13,6 +13,7 @@ mod matrix;
 
 use matrix::{Peer, Row, Sample, Score, Table, Trial, large, simulated, trial};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tierlift_forge::damage::ACCIDENTS;
@@ -71,7 +72,7 @@ fn label(sample: &Sample, accident: usize) -> String {
 #[derive(Default)]
 struct Sums {
     by_accident: BTreeMap<usize, Row>,
-    by_sample: Vec<(String, Row)>,
+    by_sample: BTreeMap<String, Row>,
     all: Row,
     /// What must not be, trial by trial.
     faults: Vec<String>,
@@ -80,17 +81,18 @@ struct Sums {
 fn main() {
     let wanted = Wanted::read();
     let mut sums = Sums::default();
-    let small = simulated(SIZE, 1).chain(GENUINE.iter().map(|name| Sample::genuine(name)));
-    let small = small.map(|sample| (sample, wanted.seeds));
+    let others = |seed| simulated(SIZE, seed).map(move |sample| (sample, seed..seed + 1));
+    let genuine = GENUINE.iter().map(|name| (Sample::genuine(name), 1..wanted.seeds + 1));
     // Made only when its turn comes, and once through: each trial takes seconds.
-    let large = std::iter::once_with(|| (large(1), 1));
+    let large = std::iter::once_with(|| (large(1), 1..2));
+    // Simulated pools are others for each seed, for much of what can happen to one happens in one way only.
+    let samples = (1..=wanted.seeds).flat_map(others).chain(genuine).chain(large);
     // In Markdown only the sums are of use.
     if !wanted.table.markdown {
         println!("{}", wanted.table.head("accident, population"));
     }
-    for (sample, seeds) in small.chain(large) {
-        sums.by_sample.push((sample.name.clone(), Row::default()));
-        for (accident, trials) in measure(&sample, &wanted, seeds) {
+    for (sample, seeds) in samples {
+        for (accident, trials) in measure(&sample, &wanted, &seeds) {
             sums.add(&sample, accident, &trials, &wanted);
         }
     }
@@ -103,7 +105,7 @@ impl Sums {
         for (seed, trial) in trials {
             row.add(trial);
             self.by_accident.entry(accident).or_default().add(trial);
-            self.by_sample.iter_mut().rev().take(1).for_each(|(_, row)| row.add(trial));
+            self.by_sample.entry(sample.name.clone()).or_default().add(trial);
             self.all.add(trial);
             let name = format!("{}, seed {seed}", label(sample, accident));
             self.faults.extend(faults(trial, &wanted.peers).map(|fault| format!("{name}: {fault}")));
@@ -117,8 +119,7 @@ impl Sums {
         println!("\n{}", table.head("accident"));
         self.by_accident.iter().for_each(|(index, row)| println!("{}", table.line(ACCIDENTS[*index].name, row)));
         println!("\n{}", table.head("population"));
-        let tried = self.by_sample.iter().filter(|(_, row)| row.trials() > 0);
-        tried.for_each(|(name, row)| println!("{}", table.line(name, row)));
+        self.by_sample.iter().for_each(|(name, row)| println!("{}", table.line(name, row)));
         println!("{}", table.line("all", &self.all));
         println!("\n{} trials went wrong{}", self.faults.len(), if self.faults.is_empty() { "." } else { ":" });
         self.faults.iter().for_each(|fault| println!("- {fault}"));
@@ -142,9 +143,9 @@ fn faults(trial: &Trial, peers: &[Peer]) -> impl Iterator<Item = String> {
 }
 
 /// All trials of one pool with their seeds, on every processor.
-fn measure(sample: &Sample, wanted: &Wanted, seeds: u64) -> BTreeMap<usize, Vec<(u64, Trial)>> {
+fn measure(sample: &Sample, wanted: &Wanted, seeds: &Range<u64>) -> BTreeMap<usize, Vec<(u64, Trial)>> {
     let accidents = (0..ACCIDENTS.len()).filter(|accident| wanted.is_wanted(sample, *accident));
-    let jobs: Vec<_> = accidents.flat_map(|index| (0..seeds).map(move |seed| (index, seed))).collect();
+    let jobs: Vec<_> = accidents.flat_map(|index| seeds.clone().map(move |seed| (index, seed))).collect();
     let (next, results) = (AtomicUsize::new(0), Mutex::new(BTreeMap::<usize, Vec<_>>::new()));
     let work = || {
         while let Some((index, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {

@@ -61,11 +61,6 @@ impl Row {
         self.worse += u32::from(trial.peers.iter().any(|peer| trial.is_worse_than(peer)));
     }
 
-    /// How many.
-    pub fn trials(&self) -> u32 {
-        self.trials
-    }
-
     /// In percent of all trials.
     fn mean(&self, sum: f64) -> f64 {
         100.0 * sum / f64::from(self.trials.max(1))
