@@ -14,7 +14,7 @@ use super::reach::{Dangling, Reach, Tree};
 use super::scan::Scan;
 use super::synthesize::Child;
 use crate::fault::KeyRange;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use tierlift_ondisk::units::MetaBlock;
 
 /// Lost nodes that are tried for one orphan; more than this is no evidence any more.
@@ -57,6 +57,8 @@ pub(crate) struct Evidence<'a> {
     pub lineage: Option<&'a Lineage<'a>>,
     /// Which lost nodes can have held an orphan, by whatever else is known.
     pub may_own: Option<&'a MayOwn<'a>>,
+    /// Devices that each lost node is part of, as far as that is known.
+    pub owners: &'a BTreeMap<MetaBlock, BTreeSet<u64>>,
     /// Lost inner nodes that only older generations name, with what is known of them.
     pub hidden: &'a [(MetaBlock, Dangling)],
     /// The least height of the trees of devices with so many mappings.
@@ -67,6 +69,7 @@ pub(crate) struct Evidence<'a> {
     pub ages: Option<&'a Ages>,
 }
 
+static NO_OWNERS: BTreeMap<MetaBlock, BTreeSet<u64>> = BTreeMap::new();
 static NO_HEIGHTS: BTreeMap<u64, u8> = BTreeMap::new();
 
 impl<'a> Evidence<'a> {
@@ -78,6 +81,7 @@ impl<'a> Evidence<'a> {
             pasts: &[],
             lineage: None,
             may_own: None,
+            owners: &NO_OWNERS,
             hidden: &[],
             least_height: &NO_HEIGHTS,
             all_named: false,
@@ -168,7 +172,6 @@ impl Board {
 
     /// Strikes out what devices' pasts, or the pasts of lost nodes, make impossible.
     fn rule_out(&mut self, now: &mut Scene, evidence: &Evidence<'_>) {
-        let owners = self.owners(evidence.reach);
         let allows = |block: MetaBlock, device: u64| {
             evidence.lineage.is_none_or(|lineage| lineage.allows(block, device))
                 && evidence.ages.is_none_or(|ages| ages.allows(block, device))
@@ -176,10 +179,12 @@ impl Board {
         for open in &mut now.open {
             let block = open.orphan.child.block;
             open.possible.retain(|number| {
-                let owners = owners.get(number);
-                let by_devices = owners.is_none_or(|devices| devices.iter().any(|device| allows(block, *device)));
                 let Some(holder) = self.holders.get(*number) else { return false };
-                let least = owners.into_iter().flatten().filter_map(|device| evidence.least_height.get(device)).min();
+                // What a node holds is part of every device that the node is part of.
+                let owners = evidence.owners.get(&holder.block).into_iter().flatten();
+                let by_devices = owners.clone().all(|device| allows(block, *device));
+                let roots = evidence.reach.device_roots.iter().filter(|(_, root)| **root == holder.block);
+                let least = roots.filter_map(|(device, _)| evidence.least_height.get(device)).max();
                 // Where nothing is hidden between the two, one is the direct parent of the other.
                 let above = open.orphan.height.and_then(|height| height.checked_add(1));
                 let is_next = match (above, holder.height, least) {
@@ -194,19 +199,6 @@ impl Board {
             });
             self.possible.extend(open.possible.iter().map(|number| (block, *number)));
         }
-    }
-
-    /// The devices of each lost node that was the root of a device's tree.
-    fn owners(&self, reach: &Reach) -> BTreeMap<usize, Vec<u64>> {
-        let numbers: BTreeMap<_, _> =
-            self.holders.iter().enumerate().map(|(number, holder)| (holder.block, number)).collect();
-        let mut owners: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
-        for (device, root) in &reach.device_roots {
-            if let Some(number) = numbers.get(root) {
-                owners.entry(*number).or_default().push(*device);
-            }
-        }
-        owners
     }
 
     fn is_possible(&self, number: usize, orphan: &Orphan) -> bool {

@@ -167,10 +167,12 @@ impl Work<'_> {
         let hidden: Vec<_> = named.iter().filter(|(_, lost)| lost.height != Some(0)).cloned().collect();
         let mut ours: Vec<_> = orphans.iter().filter(|orphan| orphan.tree == Tree::Mapping).copied().collect();
         ours.extend(hidden::orphans(&hidden, committed));
+        let owners = self.owners_of_lost(reach);
         let least_height = hidden::least_heights(&records, self.blocks.size());
         let evidence = Evidence {
             pasts: &pasts,
             lineage: Some(&lineage),
+            owners: &owners,
             hidden: &hidden,
             least_height: &least_height,
             all_named: unnamed.is_some_and(|unnamed| unnamed.len() == named.len()),
@@ -187,6 +189,24 @@ impl Work<'_> {
         let by_age = adopt(Tree::Mapping, &ours, &Evidence { ages: Some(&ages), ..evidence }, false);
         // A snapshot that was written to after all shows: what it wrote fits nowhere then.
         if by_age.homeless { adoption } else { by_age }
+    }
+
+    /// Devices whose trees, as far as they can be seen, point at each lost block.
+    fn owners_of_lost(&self, reach: &Reach) -> BTreeMap<MetaBlock, BTreeSet<u64>> {
+        let mut owners: BTreeMap<MetaBlock, BTreeSet<u64>> = BTreeMap::new();
+        let mut steps = 0_usize;
+        for (device, root) in &reach.device_roots {
+            let mut open = vec![*root];
+            while let Some(block) = open.pop().filter(|_| steps < MOST_STEPS) {
+                steps = steps.saturating_add(1);
+                if reach.dangling.contains_key(&block) {
+                    owners.entry(block).or_default().insert(*device);
+                } else if reach.facts.get(&block).is_some_and(|fact| !fact.whole) {
+                    open.extend(children_of(&self.blocks, block).into_iter().map(MetaBlock));
+                }
+            }
+        }
+        owners
     }
 
     pub(super) fn chronicle(&self) -> Chronicle<'_> {

@@ -141,7 +141,13 @@ impl Work<'_> {
         let may_own = |orphan: &Orphan, place: MetaBlock| {
             reach.device_roots.iter().any(|(device, root)| *root == place && allows(orphan, *device))
         };
-        let plain = Evidence { may_own: Some(&may_own), all_named: true, ..Evidence::plain(&reach, self.scan) };
+        let owners = reach.device_roots.iter().map(|(device, place)| (*place, BTreeSet::from([*device]))).collect();
+        let plain = Evidence {
+            owners: &owners,
+            may_own: Some(&may_own),
+            all_named: true,
+            ..Evidence::plain(&reach, self.scan)
+        };
         let by_age = adopt(Tree::Mapping, orphans, &Evidence { ages: Some(ages), ..plain }, false);
         let adoption = if by_age.homeless { adopt(Tree::Mapping, orphans, &plain, false) } else { by_age };
         let mut others = BTreeMap::new();
