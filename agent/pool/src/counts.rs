@@ -186,16 +186,22 @@ impl Counts {
         self.full(index, count)
     }
 
-    /// The counts of four indices at once, four bits each with the first in the lowest; 15 stands for 15 and more. `first`
-    /// is rounded down to a multiple of four.
-    pub(crate) fn four(&self, first: u64) -> u16 {
-        let (page, inside) = split(first & !3);
-        if let Some(flat) = self.near(page) {
-            return flat.get(quarter(inside).0).copied().unwrap_or(0);
+    /// The counts of sixteen indices at once, four bits each with the first in the lowest; 15 stands for 15 and more. `first`
+    /// is rounded down to a multiple of sixteen.
+    pub(crate) fn sixteen(&self, first: u64) -> u64 {
+        let (page, inside) = split(first & !15);
+        let fours = |flat: &Flat| {
+            let fours = flat.get(quarter(inside).0..).unwrap_or_default().iter().take(4);
+            fours.rev().fold(0, |sixteen, four| sixteen << 16 | u64::from(*four))
+        };
+        match (self.near(page), self.pages.get(&page)) {
+            (Some(flat), _) | (None, Some(Page::Flat(flat))) => fours(flat),
+            (None, Some(page)) => {
+                let counts = (inside..inside.saturating_add(16)).rev().map(|index| u64::from(page.get(index)));
+                counts.fold(0, |sixteen, count| sixteen << 4 | count)
+            }
+            (None, None) => 0,
         }
-        let Some(page) = self.pages.get(&page) else { return 0 };
-        let counts = (inside..).take(4).map(|index| u16::from(page.get(index)));
-        counts.zip([0, 4, 8, 12]).fold(0, |four, (count, shift)| four | count << shift)
     }
 
     fn near(&self, page: u64) -> Option<&Flat> {
@@ -295,10 +301,10 @@ mod tests {
                 }
             }
             prop_assert_eq!(counts.non_zero(), truth.len() as u64);
-            for first in (0..2 * PAGE + 150).step_by(4) {
-                let four = counts.four(first + 1);
-                let nibble = |at: u64| u32::from(four >> (at * 4) & 15);
-                prop_assert!((0..4).all(|at| nibble(at) == counts.get(first + at).min(15)));
+            for first in (0..2 * PAGE + 150).step_by(16) {
+                let sixteen = counts.sixteen(first + 1);
+                let nibble = |at: u64| (sixteen >> (at * 4) & 15) as u32;
+                prop_assert!((0..16).all(|at| nibble(at) == counts.get(first + at).min(15)));
             }
             prop_assert!(truth.iter().all(|(index, count)| counts.get(*index) == *count));
             prop_assert_eq!(counts.iter().collect::<Vec<_>>(), truth.into_iter().collect::<Vec<_>>());

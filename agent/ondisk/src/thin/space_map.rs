@@ -5,6 +5,7 @@ use super::{BlockKind, BlockSize, seal};
 use crate::error::DecodeError;
 use crate::field::Fields;
 use crate::units::MetaBlock;
+use byteorder::{ByteOrder, LittleEndian};
 use serde::Serialize;
 
 const BLOCK_HEADER: usize = 16;
@@ -165,13 +166,16 @@ impl<'a> Bitmap<'a> {
         Some((pair & 1) << 1 | pair >> 1)
     }
 
-    /// The counts of entries `4 * index` to `4 * index + 3` at once: four bits each, the first in the lowest. `None` beyond
-    /// the end.
-    pub fn four(&self, index: usize) -> Option<u16> {
-        let byte = u16::from(*self.bits.get(index)?);
-        // Each pair of bits to the lower half of four, then the two bits of each pair change places.
-        let apart = byte & 0x03 | (byte & 0x0C) << 2 | (byte & 0x30) << 4 | (byte & 0xC0) << 6;
-        Some((apart & 0x1111) << 1 | (apart & 0x2222) >> 1)
+    /// The counts of entries `16 * index` to `16 * index + 15` at once: four bits each, the first in the lowest. `None`
+    /// beyond the end.
+    pub fn sixteen(&self, index: usize) -> Option<u64> {
+        let bytes = self.bits.chunks_exact(4).nth(index)?;
+        // Each pair of bits to the lower half of four, by halves; then the two bits of each pair change places.
+        let halves = [(16, 0x0000_FFFF_0000_FFFF), (8, 0x00FF_00FF_00FF_00FF), (4, 0x0F0F_0F0F_0F0F_0F0F)];
+        let halves = halves.into_iter().chain([(2, 0x3333_3333_3333_3333)]);
+        let apart =
+            halves.fold(u64::from(LittleEndian::read_u32(bytes)), |bits: u64, (by, mask)| (bits | bits << by) & mask);
+        Some((apart & 0x1111_1111_1111_1111) << 1 | (apart & 0x2222_2222_2222_2222) >> 1)
     }
 
     /// Writes a whole block with its checksum from one count (0 to 3) per entry.
@@ -222,9 +226,9 @@ mod tests {
             let block = Bitmap::encode(BlockSize::K8, MetaBlock(3), &counts);
             let bitmap = Bitmap::decode(&block).unwrap();
             let back: Vec<_> = (0..counts.len()).filter_map(|index| bitmap.count(index)).collect();
-            for (index, counts) in counts.chunks_exact(4).enumerate() {
-                let four = counts.iter().rev().fold(0, |four, count| four << 4 | u16::from(*count));
-                prop_assert_eq!(bitmap.four(index), Some(four));
+            for (index, counts) in counts.chunks_exact(16).enumerate() {
+                let sixteen = counts.iter().rev().fold(0, |sixteen, count| sixteen << 4 | u64::from(*count));
+                prop_assert_eq!(bitmap.sixteen(index), Some(sixteen));
             }
             prop_assert_eq!(back, counts);
         }

@@ -15,6 +15,8 @@ use std::ops::Range;
 use tierlift_ondisk::thin::{Bitmap, BlockKind, IndexBlock, IndexEntry, SpaceMapRoot};
 use tierlift_ondisk::units::MetaBlock;
 
+/// The lowest of each four bits.
+const LOWEST: u64 = 0x1111_1111_1111_1111;
 /// Leaked metadata blocks that are looked into.
 const MOST_LEAKS: usize = 1024;
 
@@ -51,7 +53,8 @@ impl Gathered {
             forest.refs.add(entry.block.0);
         }
         index.sort_unstable_by_key(|(entry, _)| entry.block);
-        large.sort_unstable();
+        // Whole leaves come in order, which a stable sort makes use of.
+        large.sort();
         Self { map, root, index, large, whole: index_whole && all_there, large_whole, entries }
     }
 
@@ -189,15 +192,29 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Adds four counts below 3.
-    fn add(&mut self, index: u64, four: u16) {
-        let in_use = (four | four >> 1) & 0x1111;
+    /// Adds sixteen counts; those from `length` on must be 0.
+    fn add(&mut self, index: u64, sixteen: u64, length: u64) {
+        let in_use = (sixteen | sixteen >> 1) & LOWEST;
         self.used = self.used.saturating_add(in_use.count_ones().into());
-        if in_use != 0x1111 && self.first_free.is_none() {
-            let free = u64::from((!in_use & 0x1111).trailing_zeros()) / 4;
-            self.first_free = Some(index.saturating_add(free));
+        if in_use != LOWEST && self.first_free.is_none() {
+            let free = u64::from((!in_use & LOWEST).trailing_zeros()) / 4;
+            self.first_free = Some(index.saturating_add(free)).filter(|first| *first < length);
         }
     }
+}
+
+/// Only the counts before the end.
+fn below(left: u64, disk: u64, computed: u64) -> (u64, u64) {
+    let mask = u32::try_from(left.saturating_mul(4)).ok().and_then(|bits| 1_u64.checked_shl(bits));
+    let mask = mask.map_or(u64::MAX, |end| end.wrapping_sub(1));
+    (disk & mask, computed & mask)
+}
+
+/// The lowest bit of each count that differs, or that is 3 and so in the tree.
+fn odd(disk: u64, computed: u64) -> u64 {
+    let differs = disk ^ computed;
+    let differs = differs | differs >> 2;
+    (differs | differs >> 1 | disk & disk >> 1) & LOWEST
 }
 
 /// What the bitmaps of one map add up to.
@@ -245,17 +262,18 @@ impl<'a> Sums<'a> {
         let first = number.saturating_mul(self.map.entries);
         let length = self.map.root.nr_blocks.saturating_sub(first).min(self.map.entries);
         let mut part = Part { large: self.large_of(first, length), ..Part::default() };
-        for quarter in 0..length.div_ceil(4) {
-            let index = quarter.saturating_mul(4);
-            let disk = usize::try_from(quarter).ok().and_then(|quarter| bitmap.four(quarter)).unwrap_or(0);
-            let computed = self.computed.four(first.saturating_add(index));
-            // As nearly always: four counts that agree, none of which is in the tree, and none beyond the end.
-            if disk == computed && disk & disk >> 1 & 0x1111 == 0 && index.saturating_add(4) <= length {
-                part.add(index, disk);
-            } else {
-                let end = length.min(index.saturating_add(4));
-                (index..end)
-                    .for_each(|index| self.entry(&mut part, first, index, disk >> (index % 4).saturating_mul(4) & 15));
+        for number in 0..length.div_ceil(16) {
+            let index = number.saturating_mul(16);
+            let disk = usize::try_from(number).ok().and_then(|number| bitmap.sixteen(number)).unwrap_or(0);
+            let computed = self.computed.sixteen(first.saturating_add(index));
+            let (disk, computed) = below(length.saturating_sub(index), disk, computed);
+            part.add(index, disk, length);
+            // Nearly all counts agree and are not in the tree.
+            let mut open = odd(disk, computed);
+            while open != 0 {
+                let at = u64::from(open.trailing_zeros());
+                self.entry(&mut part, first.saturating_add(index).saturating_add(at / 4), (disk >> at & 15) as u32);
+                open &= open.wrapping_sub(1);
             }
         }
         self.add_stray(part.large, u64::MAX);
@@ -264,15 +282,10 @@ impl<'a> Sums<'a> {
         self.index_entry(entry, number, length, part.used, part.first_free);
     }
 
-    fn entry(&mut self, part: &mut Part<'a>, first: u64, index: u64, disk: u16) {
-        let block = first.saturating_add(index);
+    /// Compares a count that needs a closer look.
+    fn entry(&mut self, part: &mut Part<'a>, block: u64, disk: u32) {
         let expected = self.computed.get(block);
-        let found = if disk < 3 { u32::from(disk) } else { self.large(&mut part.large, block, expected) };
-        if disk == 0 {
-            part.first_free = part.first_free.or(Some(index));
-        } else {
-            part.used = part.used.saturating_add(1);
-        }
+        let found = if disk < 3 { disk } else { self.large(&mut part.large, block, expected) };
         if found != expected {
             self.differs(block, expected, found);
         }
@@ -288,9 +301,11 @@ impl<'a> Sums<'a> {
 
     /// The count of a block that the bitmap leaves to the tree. When that is damaged, the computed one is taken.
     fn large(&mut self, large: &mut &'a [(u64, u32)], block: u64, expected: u32) -> u32 {
-        self.add_stray(large, block);
-        let skip = large.partition_point(|(number, _)| *number < block);
-        *large = large.get(skip..).unwrap_or_default();
+        if large.first().is_some_and(|(number, _)| *number < block) {
+            self.add_stray(large, block);
+            let skip = large.partition_point(|(number, _)| *number < block);
+            *large = large.get(skip..).unwrap_or_default();
+        }
         match large.split_first() {
             Some(((number, count), rest)) if *number == block => {
                 *large = rest;
@@ -431,4 +446,28 @@ impl<'a> Sums<'a> {
 
 fn narrow(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_differ_or_lie_in_the_tree_are_looked_at() {
+        let (disk, computed) = (0x0321_3210, 0xF321_7201);
+        assert_eq!(odd(disk, computed), 0x1100_1011);
+        assert_eq!(below(3, disk, computed), (0x210, 0x201));
+        assert_eq!(below(16, u64::MAX, 1), (u64::MAX, 1));
+        assert_eq!(below(0, disk, computed), (0, 0));
+    }
+
+    #[test]
+    fn a_free_entry_beyond_the_end_is_none() {
+        let mut part = Part::default();
+        part.add(0, LOWEST, 18);
+        part.add(16, 0x21, 18);
+        assert_eq!((part.used, part.first_free), (18, None));
+        part.add(32, 0x101, 48);
+        assert_eq!((part.used, part.first_free), (20, Some(33)));
+    }
 }
