@@ -39,7 +39,7 @@ pub use ring::{CopyPlace, Ring, RingState};
 pub use run::{Lookup, Run, RunMap, Runs};
 pub use salvage::{
     Adopted, Generation, GenerationView, Hints, Origin, Salvage, SalvageOptions, SalvageReport, SalvagedDevice,
-    generations, salvage,
+    Unattributed, generations, salvage,
 };
 pub use stat::{DeviceStat, FlagsStat, Stat, TierStat, Usage};
 pub use tally::{Counter, Tally};

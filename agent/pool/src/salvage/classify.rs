@@ -1,6 +1,6 @@
 //! Which tree a node that nothing points at belongs to: told by its values, for the node itself does not say.
 
-use super::reach::{MOST_LEVELS, Tree};
+use super::reach::{MOST_LEVELS, Reach, Tree};
 use super::scan::Scan;
 use crate::blocks::Blocks;
 use tierlift_ondisk::thin::{BlockKind, Family, MappingValue, Node, NodeKind, Superblock, TierValue};
@@ -16,6 +16,15 @@ pub(crate) struct Classifier<'a> {
     pub scan: &'a Scan,
     pub superblock: &'a Superblock,
     pub family: Family,
+    /// The tier tree is known whole: nothing else is a part of it.
+    pub tiers_whole: bool,
+}
+
+/// Whether the tier tree has no loss and as many entries as are allocated.
+pub(crate) fn tiers_whole(superblock: &Superblock, reach: &Reach) -> bool {
+    let maps = superblock.tier_maps.iter().take(superblock.tier_num as usize);
+    let allocated = maps.map(|map| map.nr_allocated).fold(0, u64::saturating_add);
+    reach.facts.get(&superblock.tier_root).is_some_and(|fact| fact.whole && fact.entries == allocated)
 }
 
 impl Classifier<'_> {
@@ -51,7 +60,12 @@ impl Classifier<'_> {
     fn by_values(&self, node: &Node<'_>) -> Option<Tree> {
         let fits = [
             (Tree::Roots, self.is_list_of_roots(node)),
-            (Tree::Tier, self.has_tier_tree() && node.entries_u64().all(|(key, value)| self.is_tier(key, value))),
+            (
+                Tree::Tier,
+                !self.tiers_whole
+                    && self.has_tier_tree()
+                    && node.entries_u64().all(|(key, value)| self.is_tier(key, value)),
+            ),
             (Tree::Mapping, self.is_list_of_mappings(node)),
         ];
         let mut possible = fits.into_iter().filter(|(_, fits)| *fits).map(|(tree, _)| tree);

@@ -233,7 +233,7 @@ fn candidate(
     } else {
         Family::Qnap
     };
-    let classifier = Classifier { blocks, scan, superblock: &superblock, family };
+    let classifier = Classifier { blocks, scan, superblock: &superblock, family, tiers_whole: false };
     let of_tree = |tree: Tree| {
         let mut found = parentless.iter().copied().filter(|block| classifier.tree_of(*block) == Some(tree));
         found.next().filter(|_| found.next().is_none())

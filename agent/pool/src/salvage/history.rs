@@ -8,7 +8,7 @@
 //! allocator went over meanwhile are in doubt.
 
 use super::choose::as_block0;
-use super::classify::Classifier;
+use super::classify::{Classifier, tiers_whole};
 use super::committed::{Committed, Count};
 use super::from_index;
 use super::options::Hints;
@@ -142,7 +142,13 @@ impl Chronicle<'_> {
     fn follow(&self, superblock: &Superblock) -> Option<(Reach, Committed)> {
         let mut reach = Reach::from_superblock(self.blocks, self.scan, superblock);
         let committed = Committed::load(self.blocks, self.scan, &superblock.metadata_map, &reach);
-        let classifier = Classifier { blocks: self.blocks, scan: self.scan, superblock, family: self.family };
+        let classifier = Classifier {
+            blocks: self.blocks,
+            scan: self.scan,
+            superblock,
+            family: self.family,
+            tiers_whole: tiers_whole(superblock, &reach),
+        };
         follow_unreached(&classifier, &committed, &mut reach);
         (committed.reused == 0 && committed.contradictions(&reach) == 0).then_some((reach, committed))
     }

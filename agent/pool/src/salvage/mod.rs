@@ -26,10 +26,11 @@ mod roots;
 mod sample;
 mod scan;
 mod synthesize;
+mod unattributed;
 mod upper_level;
 
 pub use generations::{GenerationView, generations};
-pub use options::{Adopted, Generation, Hints, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
+pub use options::{Adopted, Generation, Hints, Origin, SalvageOptions, SalvageReport, SalvagedDevice, Unattributed};
 
 use crate::blocks::{Blocks, View};
 use crate::error::PoolError;

@@ -40,7 +40,7 @@ pub(super) fn than(blocks: &Blocks, scan: &Scan, known: &Superblock, family: Fam
         found.sort_unstable_by_key(|block| std::cmp::Reverse(distance(from, *block)));
         found
     };
-    let classifier = Classifier { blocks, scan, superblock: known, family };
+    let classifier = Classifier { blocks, scan, superblock: known, family, tiers_whole: false };
     let lists = leaves(&|block, size| size == 8 && classifier.tree_of(block) == Some(Tree::Roots));
     let details = leaves(&|_, size| DetailsSize::from_bytes(size.into()).is_some());
     let indexes = scan.indexes.iter().filter(|index| **index != from);

@@ -28,6 +28,8 @@ pub struct SalvageOptions {
     pub hints: Hints,
     /// Use this generation instead of the one that would be chosen.
     pub generation: Option<Generation>,
+    /// Hand out parts of mapping trees whose device cannot be told as devices of their own.
+    pub unattributed: bool,
 }
 
 /// Where a generation's superblock comes from.
@@ -122,6 +124,23 @@ pub struct SalvagedDevice {
     pub root: Origin,
 }
 
+/// A part of a mapping tree whose device cannot be told, handed out as a device of its own.
+#[derive(Debug, Clone, Serialize)]
+pub struct Unattributed {
+    /// The id it is handed out under; no device of the pool has it.
+    pub device: DeviceId,
+    /// Its topmost node.
+    pub block: MetaBlock,
+    /// Mappings.
+    pub mappings: u64,
+    /// First chunk of the device that it maps.
+    pub first: u64,
+    /// Last one.
+    pub last: u64,
+    /// Lost nodes that pointed at it, each of another tree.
+    pub pointers: Option<u32>,
+}
+
 /// What was done and what is missing.
 #[derive(Debug, Clone, Serialize)]
 pub struct SalvageReport {
@@ -146,6 +165,8 @@ pub struct SalvageReport {
     pub adopted: Vec<Adopted>,
     /// Committed nodes whose parent could not be told: what they hold is lost though it is still there.
     pub undecided: usize,
+    /// Those of them that were handed out as devices, when that was asked for.
+    pub unattributed: Vec<Unattributed>,
     /// By id.
     pub devices: Vec<SalvagedDevice>,
     /// Mappings that must be missing, by the devices' records.

@@ -3,7 +3,7 @@
 use super::adopt::{Adoption, Evidence, Holder, adopt};
 use super::ages::Ages;
 use super::choose::Candidate;
-use super::classify::Classifier;
+use super::classify::{Classifier, tiers_whole};
 use super::committed::Committed;
 use super::hidden;
 use super::history::{Chronicle, Past};
@@ -70,8 +70,10 @@ pub(super) fn carry_out(
         records: BTreeMap::new(),
         notes: Vec::new(),
     };
-    work.run(contradictions == 0);
+    let undecided = work.run(contradictions == 0);
     let (adopted, devices) = work.settle();
+    let lost_blocks = work.lost_blocks();
+    let unattributed = if options.unattributed { work.hand_out(&undecided) } else { Vec::new() };
     let pool = Pool::with_blocks(work.patched(), work.superblock.clone())?.with_family(family);
     let lost_mappings = devices.iter().map(|device| device.recorded.unwrap_or(0).saturating_sub(device.found)).sum();
     let report = SalvageReport {
@@ -85,9 +87,10 @@ pub(super) fn carry_out(
         unreadable,
         adopted,
         undecided: work.undecided,
+        unattributed,
         devices,
         lost_mappings,
-        lost_blocks: work.lost_blocks(),
+        lost_blocks,
         notes: work.notes,
     };
     Ok(Salvage { pool, report })
@@ -106,19 +109,26 @@ impl Work<'_> {
         Reach::from_superblock(&self.patched(), self.scan, &self.superblock)
     }
 
-    fn run(&mut self, trusted: bool) {
+    /// Answers the orphans that nothing could be found for at first.
+    fn run(&mut self, trusted: bool) -> Vec<Orphan> {
         let mut reach = self.reach();
         let mut undecided = Vec::new();
         if trusted {
             let committed = Committed::load(&self.blocks, self.scan, &self.superblock.metadata_map, &reach);
-            let classifier =
-                Classifier { blocks: &self.blocks, scan: self.scan, superblock: &self.superblock, family: self.family };
+            let classifier = Classifier {
+                blocks: &self.blocks,
+                scan: self.scan,
+                superblock: &self.superblock,
+                family: self.family,
+                tiers_whole: tiers_whole(&self.superblock, &reach),
+            };
             follow_unreached(&classifier, &committed, &mut reach);
             let orphans = orphans(&self.blocks, self.scan, &committed, &reach);
             undecided = self.adopt_all(&orphans, &reach, &committed);
         }
         self.restore_roots(&undecided);
         self.restore_details();
+        undecided
     }
 
     /// Puts lost inner nodes of every tree together again; hands back the orphans no inner node could have held.
@@ -275,7 +285,7 @@ impl Work<'_> {
         self.holders.iter().filter(tier).map(|holder| holder.block).collect()
     }
 
-    fn records(&self) -> BTreeMap<u64, DeviceDetails> {
+    pub(super) fn records(&self) -> BTreeMap<u64, DeviceDetails> {
         let pool = Pool::with_blocks(self.patched(), self.superblock.clone());
         pool.map(|pool| pool.details().found.into_iter().collect()).unwrap_or_default()
     }

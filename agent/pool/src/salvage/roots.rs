@@ -143,7 +143,8 @@ pub(crate) fn record(
     }
 }
 
-fn blank(counted: u64, superblock: &Superblock, family: Family) -> DeviceDetails {
+/// A record of which only the number of mappings is known.
+pub(super) fn blank(counted: u64, superblock: &Superblock, family: Family) -> DeviceDetails {
     let qnap = family == Family::Qnap;
     let clone = (qnap && superblock.version >= 4).then_some(CloneRecord { time: superblock.time, reserved: u64::MAX });
     DeviceDetails {

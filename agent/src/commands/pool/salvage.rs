@@ -25,6 +25,9 @@ pub(super) struct SalvageArgs {
     /// Transaction id, for a pool whose every superblock is lost: transaction_id in LVM's text
     #[arg(long, value_name = "ID")]
     transaction: Option<u64>,
+    /// Hand out sound parts of volumes whose owner cannot be told as devices of their own, numbered from 8388608
+    #[arg(long)]
+    unattributed: bool,
 }
 
 impl SalvageArgs {
@@ -34,7 +37,13 @@ impl SalvageArgs {
             chunks: self.chunks,
             transaction: self.transaction,
         };
-        SalvageOptions { block_size: meta.block_size, family: meta.family, hints, generation: self.generation }
+        SalvageOptions {
+            block_size: meta.block_size,
+            family: meta.family,
+            hints,
+            generation: self.generation,
+            unattributed: self.unattributed,
+        }
     }
 
     /// Scans and salvages, with progress on stderr.
@@ -116,6 +125,17 @@ fn write_report(report: &SalvageReport, out: &mut String) -> std::fmt::Result {
     ];
     for (count, text) in told.into_iter().filter(|(count, _)| *count > 0) {
         writeln!(out, "  {count} {text}")?;
+    }
+    if let Some(first) = report.unattributed.first() {
+        let (count, mappings) =
+            (report.unattributed.len(), report.unattributed.iter().map(|part| part.mappings).sum::<u64>());
+        writeln!(
+            out,
+            "  {count} of them, with {mappings} mappings, are devices {} and up now: look at their contents",
+            first.device.0
+        )?;
+    } else if report.undecided > 0 {
+        writeln!(out, "  (--unattributed hands out parts of volumes among them as devices of their own)")?;
     }
     for note in &report.notes {
         writeln!(out, "  {note}")?;
