@@ -8,7 +8,7 @@ use super::committed::Committed;
 use super::hidden;
 use super::history::{Chronicle, Past};
 use super::lineage::Lineage;
-use super::options::{Adopted, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
+use super::options::{Adopted, Generation, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
 use super::orphan::{Orphan, follow_unreached, orphans};
 use super::reach::{Reach, Tree};
 use super::scan::Scan;
@@ -38,6 +38,7 @@ pub(super) struct Work<'a> {
     pub(super) roots: BTreeMap<u64, Origin>,
     pub(super) records: BTreeMap<u64, Origin>,
     pub(super) notes: Vec<String>,
+    tiers_unknown: bool,
 }
 
 /// Salvages one generation.
@@ -69,9 +70,11 @@ pub(super) fn carry_out(
         roots: BTreeMap::new(),
         records: BTreeMap::new(),
         notes: Vec::new(),
+        tiers_unknown: false,
     };
     let undecided = work.run(contradictions == 0);
     let (adopted, devices) = work.settle();
+    work.tell_unknown_tiers(candidate.generation);
     let lost_blocks = work.lost_blocks();
     let unattributed = if options.unattributed { work.hand_out(&undecided) } else { Vec::new() };
     let pool = Pool::with_blocks(work.patched(), work.superblock.clone())?.with_family(family);
@@ -270,10 +273,25 @@ impl Work<'_> {
         (self.holders.iter().map(adopted).collect(), self.devices(&records))
     }
 
+    /// Without any superblock it is not known whether the pool has tiers, and so not where its chunks lie.
+    fn tell_unknown_tiers(&mut self, generation: Generation) {
+        let by_scan = matches!(generation, Generation::Index { .. } | Generation::Trees { .. });
+        self.tiers_unknown =
+            by_scan && self.family == Family::Qnap && self.superblock.tier_num == 0 && self.superblock.version >= 4;
+        if self.tiers_unknown {
+            self.notes.push(
+                "no superblock is left to tell the pool's tiers: the volumes' mappings are right, but where their data lie is only \
+                 known if all data were on one tier (bypass)"
+                    .to_owned(),
+            );
+        }
+    }
+
     /// Blocks of devices, records and tiers that stay lost.
     fn lost_blocks(&self) -> usize {
         let ours = |tree: Tree| matches!(tree, Tree::Mapping | Tree::Roots | Tree::Details | Tree::Tier);
-        self.reach().dangling.values().filter(|lost| ours(lost.tree)).count()
+        let lost = self.reach().dangling.values().filter(|lost| ours(lost.tree)).count();
+        lost.saturating_add(usize::from(self.tiers_unknown))
     }
 
     /// Nodes of the tier tree, when every allocated tier block is mapped.
