@@ -161,7 +161,8 @@ impl Blocks {
         buffer: &mut Vec<u8>,
         mut take: impl FnMut(usize, Result<&[u8], Fault>),
     ) {
-        let numbers = || (first.0..).take(count).map(MetaBlock).enumerate();
+        // `VOID` is the last number there is.
+        let numbers = || (0..count).map(|position| (position, MetaBlock(first.0.saturating_add(position as u64))));
         if count > 1 && self.read_together(first, count, buffer) {
             for ((position, block), bytes) in numbers().zip(buffer.chunks_exact(self.size.bytes())) {
                 take(position, judge(block, kind, bytes).map(|()| bytes));

@@ -93,7 +93,7 @@ pub(crate) fn all(scan: &Scan, ring: &Ring) -> Vec<Candidate> {
     let candidate = |(generation, superblock)| Candidate {
         generation,
         superblock,
-        reason: String::new(),
+        reason: "asked for".into(),
         certain: false,
         doubtful: false,
     };

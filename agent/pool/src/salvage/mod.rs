@@ -69,7 +69,7 @@ fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> 
     let template = by_superblock.first().map(|candidate| candidate.superblock.clone());
     let from_index = || from_index::candidates(blocks, scan, template.as_ref(), &options.hints);
     if let Some(wanted) = options.generation {
-        let given = by_superblock.into_iter().find(|candidate| candidate.generation == wanted);
+        let given = choose::all(scan, ring).into_iter().find(|candidate| candidate.generation == wanted);
         let given = given.map(|given| (choose::contradictions(blocks, scan, &given.superblock), given));
         let given = given.map(|(contradictions, given)| (given, contradictions));
         let mut found = from_index();

@@ -1,0 +1,2 @@
+#![no_main]
+tierlift_libfuzzer::fuzz!("thin");
