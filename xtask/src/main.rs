@@ -11,6 +11,7 @@ mod boot;
 mod debian;
 mod demo;
 mod deps;
+mod fuzz;
 mod image;
 mod kernel;
 mod matrix;
@@ -49,6 +50,8 @@ enum Verb {
     /// Damage pools in every way there is, salvage them, and print what comes back and what does not
     #[command(after_help = peers::HELP)]
     Matrix(matrix::Args),
+    /// Run every fuzz target for some minutes; needs a nightly compiler
+    Fuzz(fuzz::Args),
     /// Run every check and test: format, lints, unit and golden tests, virtual-machine scenarios
     Test(test::Args),
 }
@@ -63,6 +66,7 @@ fn main() -> anyhow::Result<()> {
         Verb::Bench(args) => bench::run(&args),
         Verb::Measure(args) => bench::measure::run(&args),
         Verb::Matrix(args) => matrix::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Test(args) => test::run(&args),
     }
 }
