@@ -60,26 +60,43 @@ impl Committed {
                     committed.reused = committed.reused.saturating_add(u64::from(scan.is_sound(entry.block)));
                     None
                 }
-                None => committed.guess(blocks, scan, reach, stretch),
+                None => committed.guess(blocks, scan, reach, map, stretch),
             };
             committed.bitmaps.push(bitmap);
         }
         committed
     }
 
-    /// The one bitmap under which every node reached in this stretch is in use exactly as often as it is pointed at.
-    fn guess(&mut self, blocks: &Blocks, scan: &Scan, reach: &Reach, stretch: u64) -> Option<Vec<u8>> {
+    /// The one bitmap under which every node reached in this stretch, every lost one that is pointed at, the lost index and
+    /// the bitmap itself are in use at least as often as they are pointed at: one of an older generation does not know the
+    /// blocks that were written since, and one of another map has other totals.
+    fn guess(
+        &mut self,
+        blocks: &Blocks,
+        scan: &Scan,
+        reach: &Reach,
+        map: &SpaceMapRoot,
+        stretch: u64,
+    ) -> Option<Vec<u8>> {
         let first = stretch.saturating_mul(self.per_bitmap);
-        let reached: Vec<_> = (reach.facts.iter())
-            .filter_map(|(block, fact)| {
-                let inside = block.0.checked_sub(first).filter(|index| *index < self.per_bitmap)?;
-                Some((usize::try_from(inside).ok()?, fact.edges))
-            })
-            .collect();
+        let inside = |block: MetaBlock, edges: u32| {
+            let inside = block.0.checked_sub(first).filter(|index| *index < self.per_bitmap)?;
+            Some((usize::try_from(inside).ok()?, edges))
+        };
+        let mut named: Vec<_> = reach.facts.iter().filter_map(|(block, fact)| inside(*block, fact.edges)).collect();
+        if named.is_empty() {
+            return None;
+        }
+        named.extend(reach.dangling.iter().filter_map(|(block, lost)| inside(*block, lost.edges)));
+        named.extend(inside(map.bitmap_root, 1));
         let mut fitting = None;
         for candidate in &scan.bitmaps {
             let mut buffer = Vec::new();
-            if blocks.read(*candidate, BlockKind::Bitmap, &mut buffer).is_err() || !agrees(&buffer, &reached) {
+            let own = inside(*candidate, 1);
+            if blocks.read(*candidate, BlockKind::Bitmap, &mut buffer).is_err()
+                || !agrees(&buffer, named.iter().copied().chain(own))
+                || !self.has_totals(&buffer, map)
+            {
                 continue;
             }
             if fitting.replace(buffer).is_some() {
@@ -88,6 +105,19 @@ impl Committed {
         }
         self.guessed_bitmaps = self.guessed_bitmaps.saturating_add(u64::from(fitting.is_some()));
         fitting
+    }
+
+    /// Whether a bitmap counts as many blocks as the superblock says are in use, or, where there are several bitmaps, not
+    /// more of them, and not all there are: such a one says nothing.
+    fn has_totals(&self, bytes: &[u8], map: &SpaceMapRoot) -> bool {
+        let Ok(bitmap) = Bitmap::decode(bytes) else { return false };
+        let counts = (0..self.per_bitmap).filter_map(|index| bitmap.count(usize::try_from(index).ok()?));
+        let used = counts.filter(|count| *count > 0).count() as u64;
+        match map.nr_allocated {
+            0 => used < self.per_bitmap,
+            allocated if map.nr_blocks <= self.per_bitmap => used == allocated,
+            allocated => used <= allocated && used < self.per_bitmap,
+        }
     }
 
     /// The committed count of a block.
@@ -133,12 +163,9 @@ impl Committed {
 }
 
 /// Whether a bitmap counts each of these blocks as often as it is pointed at, or more often where pointers may be lost.
-fn agrees(bytes: &[u8], reached: &[(usize, u32)]) -> bool {
+fn agrees(bytes: &[u8], mut named: impl Iterator<Item = (usize, u32)>) -> bool {
     let Ok(bitmap) = Bitmap::decode(bytes) else { return false };
-    !reached.is_empty()
-        && reached
-            .iter()
-            .all(|(index, edges)| bitmap.count(*index).is_some_and(|count| u32::from(count) >= (*edges).min(3)))
+    named.all(|(index, edges)| bitmap.count(index).is_some_and(|count| u32::from(count) >= edges.min(3)))
 }
 
 fn overflow(blocks: &Blocks, root: MetaBlock) -> HashMap<u64, u32> {
