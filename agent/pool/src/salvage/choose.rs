@@ -24,6 +24,8 @@ pub(crate) struct Candidate {
     pub certain: bool,
     /// The pool keeps copies but none is left to compare with: an older state may have been put in block 0.
     pub doubtful: bool,
+    /// A generation that may be newer; nothing that is left tells.
+    pub rival: Option<Generation>,
 }
 
 impl Candidate {
@@ -66,6 +68,7 @@ pub(crate) fn candidates(scan: &Scan, ring: &Ring) -> Vec<Candidate> {
         reason: format!("the newest usable copy in the ring, number {}", copy.backup_id),
         certain: false,
         doubtful: false,
+        rival: None,
     });
     let Some(block0) = block0 else { return copies.collect() };
     let state = ring.judge(block0);
@@ -75,6 +78,7 @@ pub(crate) fn candidates(scan: &Scan, ring: &Ring) -> Vec<Candidate> {
         reason: reason.to_owned(),
         certain: state == RingState::Agrees,
         doubtful: state == RingState::NoCopies,
+        rival: None,
     };
     match state {
         RingState::Behind { .. } => copies.chain([of_block0("older than the newest copy in the ring")]).collect(),
@@ -96,6 +100,7 @@ pub(crate) fn all(scan: &Scan, ring: &Ring) -> Vec<Candidate> {
         reason: "asked for".into(),
         certain: false,
         doubtful: false,
+        rival: None,
     };
     block0.into_iter().chain(copies).map(candidate).collect()
 }

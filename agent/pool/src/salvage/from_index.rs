@@ -250,7 +250,10 @@ fn candidate(
     let reason = "found by scanning: its space map agrees with the nodes it counts".to_owned();
     let generation = Generation::Index { block: judged.block };
     superblock.metadata_map.ref_count_root = overflow_tree(blocks, scan, judged, &parentless).unwrap_or(nowhere);
-    Some((Candidate { generation, superblock, reason, certain: false, doubtful: false }, judged.contradictions))
+    Some((
+        Candidate { generation, superblock, reason, certain: false, doubtful: false, rival: None },
+        judged.contradictions,
+    ))
 }
 
 type Details = (MetaBlock, DetailsSize, BTreeMap<u64, DeviceDetails>);

@@ -25,6 +25,7 @@ mod reach;
 mod roots;
 mod sample;
 mod scan;
+mod succession;
 mod synthesize;
 mod unattributed;
 mod upper_level;
@@ -90,9 +91,9 @@ fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> 
     let mut found = from_index();
     found.retain(|(_, contradictions)| *contradictions == 0);
     if let Some((block0, _)) = sound.filter(|(best, _)| !best.doubtful && best.generation == Generation::Block0) {
-        // Nothing to compare with but the clocks, which only ever rise.
+        // Nothing to compare with but the clocks, which only ever rise, and what the generations use.
         if !found.iter().any(|(other, _)| choose::is_later(blocks, scan, &other.superblock, &block0.superblock)) {
-            return best;
+            return Some((successor(blocks, scan, block0.clone(), found), 0));
         }
     }
     let newest = found.into_iter().next();
@@ -116,6 +117,26 @@ fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> 
         Some(_) => (found, contradictions),
     });
     newest.or_else(|| best.map(|(best, contradictions)| (best.with_doubt(may_be_newer), contradictions)))
+}
+
+/// What followed the state in block 0, or that state, with what may have followed it.
+fn successor(blocks: &Blocks, scan: &Scan, block0: Candidate, found: Vec<(Candidate, u64)>) -> Candidate {
+    let others: Vec<_> = found.iter().map(|(other, _)| other.superblock.clone()).collect();
+    let Some(later) = succession::of(blocks, scan, &block0.superblock, &others) else { return block0 };
+    let later = (later.superblock.clone(), later.proven);
+    let candidate = found.into_iter().map(|(candidate, _)| candidate).find(|found| found.superblock == later.0);
+    let Some(candidate) = candidate else { return block0 };
+    if later.1 {
+        return Candidate {
+            reason: "it followed the state that block 0 has: block 0 is stale".to_owned(),
+            ..candidate
+        };
+    }
+    if succession::is_empty(blocks, &block0.superblock) {
+        let reason = "block 0 has no devices: it is older than this, or the pool was made anew over it".to_owned();
+        return Candidate { reason, rival: Some(Generation::Block0), ..candidate };
+    }
+    Candidate { rival: Some(candidate.generation), ..block0 }
 }
 
 /// A commit later than one found by its index, when its trees are all that is left of it.

@@ -62,7 +62,7 @@ pub(super) fn than(blocks: &Blocks, scan: &Scan, known: &Superblock, family: Fam
         let reason =
             "found by scanning: its space map is lost, but its trees are later than all that have one".to_owned();
         let generation = Generation::Trees { block: list };
-        Some(Candidate { generation, superblock: later, reason, certain: false, doubtful: false })
+        Some(Candidate { generation, superblock: later, reason, certain: false, doubtful: false, rival: None })
     })
 }
 

@@ -55,6 +55,19 @@ pub enum Generation {
     },
 }
 
+impl Generation {
+    /// As it is asked for on the command line: what `from_str` reads.
+    #[must_use]
+    pub fn to_argument(self) -> String {
+        match self {
+            Self::Block0 => "block0".to_owned(),
+            Self::Copy { block } => format!("copy:{block}"),
+            Self::Index { block } => format!("index:{block}"),
+            Self::Trees { block } => format!("trees:{block}"),
+        }
+    }
+}
+
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -148,6 +161,8 @@ pub struct SalvageReport {
     pub generation: Generation,
     /// Why this one.
     pub reason: String,
+    /// A generation that may be newer than the one used; nothing that is left tells which is.
+    pub rival: Option<Generation>,
     /// The newest copy in the ring.
     pub newest_copy: Option<CopyPlace>,
     /// Nodes that this generation's own space map calls free or counts too low: above 0 blocks were reused, and only what
@@ -185,6 +200,7 @@ impl SalvageReport {
             && self.lost_blocks == 0
             && self.adopted.is_empty()
             && self.contradictions == 0
+            && self.rival.is_none()
             && self.devices.iter().all(|device| (device.record, device.root) == (Origin::Committed, Origin::Committed))
     }
 }

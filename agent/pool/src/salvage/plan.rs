@@ -82,6 +82,7 @@ pub(super) fn carry_out(
     let report = SalvageReport {
         generation: candidate.generation,
         reason: candidate.reason,
+        rival: candidate.rival,
         newest_copy: ring.newest_place(),
         contradictions,
         flipped_bits,

@@ -71,7 +71,8 @@ fn salvaged(sample: &Sample, image: Vec<u8>) -> Score {
         Err(_) => Score::nothing(&sample.truth),
         Ok(salvaged) => {
             let (report, score) = (&salvaged.report, Score::of(&salvaged.pool, &sample.truth));
-            let lost = score.has_holes || report.lost_mappings > 0 || report.lost_blocks > 0;
+            let said = report.lost_mappings > 0 || report.lost_blocks > 0 || report.rival.is_some();
+            let lost = score.has_holes || said;
             let exit = if lost { 2 } else { u8::from(!report.is_untouched()) };
             Score { exit, predicted: Some(report.lost_mappings), ..score }
         }

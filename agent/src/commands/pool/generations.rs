@@ -53,16 +53,6 @@ fn outcome(found: &[GenerationView]) -> Outcome {
     }
 }
 
-/// The name by which `--generation` takes it.
-fn name(generation: Generation) -> String {
-    match generation {
-        Generation::Block0 => "block0".to_owned(),
-        Generation::Copy { block } => format!("copy:{block}"),
-        Generation::Index { block } => format!("index:{block}"),
-        Generation::Trees { block } => format!("trees:{block}"),
-    }
-}
-
 fn describe(found: &[GenerationView]) -> String {
     let mut out = String::new();
     // Writing into a string cannot fail.
@@ -89,7 +79,7 @@ fn table(found: &[GenerationView], out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
             "{mark} {:<14} {copy:>8} {:>12} {:>6} {:>8} {mappings:>10} {:>10} {:>10} {:>10}  {}",
-            name(view.generation),
+            view.generation.to_argument(),
             view.transaction,
             view.time,
             view.devices.len(),

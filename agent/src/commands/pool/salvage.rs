@@ -90,6 +90,7 @@ impl OptionalSalvage {
 pub(super) fn outcome(report: &SalvageReport) -> Outcome {
     let lost = report.lost_mappings > 0
         || report.lost_blocks > 0
+        || report.rival.is_some()
         || report.devices.iter().any(|device| device.root == Origin::Lost);
     match (lost, report.is_untouched()) {
         (true, _) => Outcome::DAMAGE,
@@ -108,6 +109,13 @@ pub(super) fn describe(report: &SalvageReport) -> String {
 
 fn write_report(report: &SalvageReport, out: &mut String) -> std::fmt::Result {
     writeln!(out, "Generation: {}: {}", report.generation, report.reason)?;
+    if let Some(rival) = report.rival {
+        writeln!(
+            out,
+            "  It cannot be told whether {rival} is newer. Compare: add --generation {}",
+            rival.to_argument()
+        )?;
+    }
     if report.contradictions > 0 {
         writeln!(
             out,

@@ -54,6 +54,11 @@ impl Counts {
         Ok(block as u64)
     }
 
+    /// The search begins anew, as when the pool is activated.
+    pub(super) fn restart(&mut self) {
+        self.cursor = 0;
+    }
+
     /// One reference more.
     pub(super) fn hold(&mut self, block: u64) {
         let count = &mut self.now[block as usize];
@@ -113,5 +118,16 @@ mod tests {
         counts.seal();
         assert_eq!((counts.allocate().unwrap(), counts.used()), (1, 4));
         assert!(counts.allocate().is_err());
+    }
+
+    #[test]
+    fn after_a_restart_the_lowest_free_block_is_given_out() {
+        let mut counts = Counts::new(4);
+        (0..3).for_each(|block| assert_eq!(counts.allocate().unwrap(), block));
+        counts.seal();
+        counts.release(0);
+        counts.seal();
+        counts.restart();
+        assert_eq!(counts.allocate().unwrap(), 0);
     }
 }

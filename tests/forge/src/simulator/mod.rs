@@ -141,6 +141,12 @@ impl Simulator {
         self.store.metadata.used()
     }
 
+    /// Activates the pool anew: what is allocated next is the first that is free. To be done between transactions.
+    pub fn restart(&mut self) {
+        self.store.metadata.restart();
+        self.store.data.restart();
+    }
+
     /// Commits what is not committed yet and hands everything over.
     ///
     /// # Errors
