@@ -72,12 +72,14 @@ pub(crate) fn candidates(scan: &Scan, ring: &Ring) -> Vec<Candidate> {
     });
     let Some(block0) = block0 else { return copies.collect() };
     let state = ring.judge(block0);
+    // Where a file ends before the ring, that there are no copies says nothing.
+    let is_cut = scan.present < block0.metadata_map.nr_blocks;
     let of_block0 = |reason: &str| Candidate {
         generation: Generation::Block0,
         superblock: block0.clone(),
         reason: reason.to_owned(),
         certain: state == RingState::Agrees,
-        doubtful: state == RingState::NoCopies,
+        doubtful: state == RingState::NoCopies && !is_cut,
         rival: None,
     };
     match state {

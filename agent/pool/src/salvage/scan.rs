@@ -34,6 +34,8 @@ pub(crate) struct Displaced {
 /// Everything found, by kind.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
+    /// Blocks there are.
+    pub present: u64,
     pub nodes: BlockMap<ScannedNode>,
     pub superblocks: BTreeMap<MetaBlock, Superblock>,
     /// Slots of a ring that were never used.
@@ -56,7 +58,7 @@ impl Scan {
     /// Reads everything once. `progress` is told the bytes done.
     pub(crate) fn run(blocks: &Blocks, progress: &mut dyn FnMut(u64)) -> Self {
         let size = blocks.size();
-        let mut scanner = Scanner { scan: Self::default(), flips: None, size };
+        let mut scanner = Scanner { scan: Self { present: blocks.present(), ..Self::default() }, flips: None, size };
         let end = blocks.scan_end().saturating_mul(size.bytes() as u64);
         let mut buffer = Vec::new();
         let mut at = 0;
