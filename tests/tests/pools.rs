@@ -11,19 +11,7 @@ use tierlift_tests::{Image, Settings};
 fn every_thin_device(name: &str, options: &ForgeOptions) {
     let whole = Whole::forge(name, options);
     let mut machine = whole.attach(Settings::new(&Image::from_environment().unwrap())).boot().unwrap();
-    machine.run(&["activate", "--all"]).unwrap().success().unwrap();
-    for volume in &whole.forged.volumes {
-        let truth = &whole.fixture.truth[&volume.device];
-        let path = format!("/dev/mapper/{}-{}", whole.forged.volume_group, volume.name);
-        let bytes = machine.shell(&format!("blockdev --getsz {path}")).unwrap().success().unwrap();
-        assert_eq!(bytes.trim(), truth.sectors.to_string(), "size of {name} device {}", volume.device);
-        let hash = machine.shell(&format!("sha256sum < {path}")).unwrap().success().unwrap();
-        assert!(hash.starts_with(&truth.sha256), "{name} device {}: {hash}, expected {}", volume.device, truth.sha256);
-        println!("kernel route: {name} device {} {}", volume.device, truth.sha256);
-    }
-    machine.run(&["deactivate", "--all"]).unwrap().success().unwrap();
-    let left = machine.shell("dmsetup ls").unwrap().success().unwrap();
-    assert!(left.contains("No devices found"), "left after deactivate: {left}");
+    whole.assert_every_volume(&mut machine);
     machine.finish().unwrap();
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tierlift_forge::{Fixture, ForgeOptions, Forged, forge_disks};
-use tierlift_tests::Settings;
+use tierlift_tests::{Machine, Settings};
 
 /// Offset of the version in a superblock.
 pub const SUPERBLOCK_VERSION: usize = 40;
@@ -58,6 +58,29 @@ impl Whole {
     /// Where further disks of the scenario may lie.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Activates every volume, compares each with what QNAP's kernel read, and takes all away again.
+    pub fn assert_every_volume(&self, machine: &mut Machine) {
+        machine.run(&["activate", "--all"]).unwrap().success().unwrap();
+        let name = &self.fixture.name;
+        for volume in &self.forged.volumes {
+            let truth = &self.fixture.truth[&volume.device];
+            let path = format!("/dev/mapper/{}-{}", self.forged.volume_group, volume.name);
+            let bytes = machine.shell(&format!("blockdev --getsz {path}")).unwrap().success().unwrap();
+            assert_eq!(bytes.trim(), truth.sectors.to_string(), "size of {name} device {}", volume.device);
+            let hash = machine.shell(&format!("sha256sum < {path}")).unwrap().success().unwrap();
+            assert!(
+                hash.starts_with(&truth.sha256),
+                "{name} device {}: {hash}, expected {}",
+                volume.device,
+                truth.sha256
+            );
+            println!("kernel route: {name} device {} {}", volume.device, truth.sha256);
+        }
+        machine.run(&["deactivate", "--all"]).unwrap().success().unwrap();
+        let left = machine.shell("dmsetup ls").unwrap().success().unwrap();
+        assert!(left.contains("No devices found"), "left after deactivate: {left}");
     }
 
     /// The name of the volume with this device id, with its group: `vg1/lv1`.
