@@ -2,7 +2,7 @@
 //!
 //! `block` gives read-only views; `discover` finds partitions and md arrays; `volume` reads LVM; the crate `tierlift_pool`
 //! reads the pool; `activate` builds the device-mapper stack over copy-on-write overlays; `extract` mounts and copies;
-//! `case` keeps the journal; `report` tells it; `console` is the menu and the protocol server; `commands` has one file a verb.
+//! `case` keeps the journal; `unfinished` guards half-written files; `report` tells it; `console` is the menu and the protocol server; `commands` has one file a verb.
 
 pub mod activate;
 pub mod block;
@@ -13,4 +13,5 @@ pub mod discover;
 pub mod extract;
 pub mod inventory;
 pub mod report;
+pub mod unfinished;
 pub mod volume;

@@ -6,6 +6,7 @@ use super::manifest::{Entry, Manifest, State};
 use super::walk::{Met, Walk};
 use crate::case::Counts;
 use crate::commands::{Failure, Outcome};
+use crate::unfinished::Unfinished;
 use anyhow::Context;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::collections::HashMap;
@@ -244,7 +245,7 @@ impl Copy<'_> {
         let folder = target.parent().unwrap_or(&self.job.target).to_owned();
         let part = folder.join(PART);
         let written = write(&input, found.len(), &part);
-        let content = written.inspect_err(|_| {
+        let (content, _guard) = written.inspect_err(|_| {
             let _ = std::fs::remove_file(&part);
         })?;
         self.attributes(source, found, &part);
@@ -359,11 +360,12 @@ fn path_of(met: &Met) -> &Path {
 }
 
 /// Writes the part file and reads it back.
-fn write(input: &File, size: u64, part: &Path) -> Result<Content, Stop> {
-    // Left over from an interrupted copy.
+fn write(input: &File, size: u64, part: &Path) -> Result<(Content, Unfinished), Stop> {
+    // Left over from a copy that was killed.
     let _ = std::fs::remove_file(part);
-    let output = File::options().read(true).write(true).create_new(true).mode(0o600).open(part);
-    let output = output.map_err(|error| judge(error, "it cannot be made on the target"))?;
+    let make = || File::options().read(true).write(true).create_new(true).mode(0o600).open(part);
+    let (output, guard) =
+        Unfinished::make(make, |_| part.to_owned()).map_err(|error| judge(error, "it cannot be made on the target"))?;
     output.set_len(size).map_err(|error| judge(error, "the target does not take files of this size"))?;
     let content =
         file::read(input, size, &mut Sparse(&output)).map_err(|error| judge(error, "it cannot be written"))?;
@@ -375,7 +377,7 @@ fn write(input: &File, size: u64, part: &Path) -> Result<Content, Stop> {
         let text = "the target disk gives back other bytes than were written to it: it is failing; use another disk";
         return Err(Stop::Target(anyhow::anyhow!(text)));
     }
-    Ok(content)
+    Ok((content, guard))
 }
 
 /// The hash when both files hold the same.

@@ -2,17 +2,22 @@
 
 use crate::block::Place;
 use crate::commands::Failure;
+use crate::unfinished::{Unfinished, folder_of, lock, remove_leftovers};
 use anyhow::{Context, bail};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
+/// Added to a file's name, with six drawn characters, while it is written.
+const PARTIAL: &str = ".partial-";
+
 /// A file being written.
 #[derive(Debug)]
 pub(super) struct Output {
     path: PathBuf,
     file: NamedTempFile,
+    guard: Unfinished,
     force: bool,
 }
 
@@ -22,12 +27,16 @@ impl Output {
         check_target(path, force, sources)?;
         let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
         let mut prefix = name.to_owned();
-        prefix.push(".partial-");
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::Builder::new().prefix(&prefix).tempfile_in(folder).with_context(|| {
+        prefix.push(PARTIAL);
+        let folder = folder_of(path);
+        remove_leftovers(path, PARTIAL);
+        let make = || tempfile::Builder::new().prefix(&prefix).tempfile_in(folder);
+        let (file, guard) = Unfinished::make(make, |file| file.path().to_owned()).with_context(|| {
             format!("no file can be made in {}; does the folder exist, may you write there?", folder.display())
         })?;
-        Ok(Self { path: path.to_owned(), file, force })
+        // A file system without locks only keeps leftovers from being removed.
+        lock(file.as_file());
+        Ok(Self { path: path.to_owned(), file, guard, force })
     }
 
     /// The file, to be written.
@@ -37,13 +46,13 @@ impl Output {
 
     /// Makes it durable and gives it its name.
     pub(super) fn finish(self) -> anyhow::Result<()> {
-        let Self { path, file, force } = self;
+        let Self { path, file, guard, force } = self;
         let failed = || format!("{} cannot be written", path.display());
         file.as_file().sync_all().with_context(failed)?;
         let renamed = if force { file.persist(&path) } else { file.persist_noclobber(&path) };
         renamed.map_err(|error| error.error).with_context(failed)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).with_context(failed)
+        drop(guard);
+        File::open(folder_of(&path)).and_then(|folder| folder.sync_all()).with_context(failed)
     }
 }
 
