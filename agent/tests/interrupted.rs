@@ -60,8 +60,11 @@ fn with_args(mut tool: Command, args: &[&str], paths: &[&Path]) -> Command {
     tool
 }
 
+/// The program with its signals as they are by default: a runner in the background of a shell ignores some and hands that down.
 fn tierlift() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_tierlift"))
+    let mut tool = Command::new("env");
+    tool.args(["--default-signal=INT,TERM,HUP", "--", env!("CARGO_BIN_EXE_tierlift")]);
+    tool
 }
 
 fn send(child: &Child, signal: Signal) {

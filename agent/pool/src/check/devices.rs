@@ -1,8 +1,11 @@
 //! The thin devices: their records, the tree of their mapping trees, and the mapping trees themselves.
 
-use super::finding::{Cost, Kind, Spread, Structure};
+use super::finding::Cost;
 use super::findings::Findings;
 use super::forest::{Forest, Known};
+use super::kind::Kind;
+use super::spread::Spread;
+use super::structure::Structure;
 use crate::counts::Counts;
 use crate::fault::{KeyRange, Lost};
 use crate::pool::{Pool, ThinDevice};

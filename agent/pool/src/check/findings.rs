@@ -1,6 +1,8 @@
 //! Collecting findings, bounded: a device full of damage must not become a memory full of sentences.
 
-use super::finding::{Cost, Finding, Kind, Place, Severity, Structure};
+use super::finding::{Cost, Finding, Place, Severity};
+use super::kind::Kind;
+use super::structure::Structure;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};

@@ -7,8 +7,9 @@
 //! Children are read in batches, sorted by their place on the device and joined where they are neighbours. Which parts of a
 //! tree are lost is found in a second pass over damaged paths alone ([`Forest::losses`]), so that sound trees pay nothing.
 
-use super::finding::{Kind, Map, Structure};
 use super::findings::Findings;
+use super::kind::Kind;
+use super::structure::{Map, Structure};
 use crate::block_map::BlockMap;
 use crate::blocks::Blocks;
 use crate::counts::Counts;

@@ -7,15 +7,21 @@ mod devices;
 mod finding;
 mod findings;
 mod forest;
+mod kind;
 mod ring;
 mod space_map;
+mod spread;
+mod structure;
 mod superblock;
 mod tiers;
 
 pub use devices::DeviceCheck;
-pub use finding::{Cost, Finding, Kind, Map, Place, Severity, Spread, Structure};
+pub use finding::{Cost, Finding, Place, Severity};
 pub use findings::Totals;
 pub use forest::Progress;
+pub use kind::Kind;
+pub use spread::Spread;
+pub use structure::{Map, Structure};
 
 use crate::pool::Pool;
 use devices::Mappings;

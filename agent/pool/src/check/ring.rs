@@ -4,8 +4,10 @@
 //! reserved in the space map. After the metadata grew, the new slots may be handed out to trees, and the next copies
 //! overwrite them.
 
-use super::finding::{Kind, Spread, Structure};
 use super::forest::Forest;
+use super::kind::Kind;
+use super::spread::Spread;
+use super::structure::Structure;
 use crate::pool::Pool;
 use std::ops::Range;
 use tierlift_ondisk::thin::flags;

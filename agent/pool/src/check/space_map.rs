@@ -4,10 +4,12 @@
 //! compared because a bitmap is lost costs nothing, since a rebuild computes all counts anyway.
 
 use super::devices::tell_lost;
-use super::finding::{Kind, Map, Spread, Structure};
 use super::findings::Findings;
 use super::forest::Forest;
+use super::kind::Kind;
 use super::ring::old_slots;
+use super::spread::Spread;
+use super::structure::{Map, Structure};
 use crate::counts::Counts;
 use crate::fault::Fault;
 use crate::walk::ValueSize;

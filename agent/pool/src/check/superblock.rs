@@ -1,7 +1,8 @@
 //! The superblock's fields, and what the ring of its copies says of it.
 
-use super::finding::{Kind, Structure};
 use super::findings::Findings;
+use super::kind::Kind;
+use super::structure::Structure;
 use crate::pool::Pool;
 use crate::ring::RingState;
 use tierlift_ondisk::thin::{Bitmap, SpaceMapRoot, Superblock, flags, index_entries};

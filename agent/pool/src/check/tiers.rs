@@ -1,9 +1,11 @@
 //! The tier tree: every piece of the pool on one block of one tier, and no block twice.
 
 use super::devices::{Odd, tell_lost};
-use super::finding::{Cost, Kind, Structure};
+use super::finding::Cost;
 use super::findings::Findings;
 use super::forest::Forest;
+use super::kind::Kind;
+use super::structure::Structure;
 use crate::counts::Counts;
 use crate::fault::KeyRange;
 use crate::mode::Mode;
