@@ -168,18 +168,7 @@ fn device_hash(found: &Inventory, device: u64, sectors: u64) -> String {
 
 #[test]
 fn every_device_of_every_healthy_pool_has_its_true_hash() {
-    let names = [
-        "F1-plain-ext4",
-        "F2-snaps",
-        "F3-3tiers",
-        "F4-thick-clone",
-        "F4c-zeroflag",
-        "F5-v2-4k",
-        "F6a-data-full",
-        "F7-crash-1",
-        "F7-tier-crash-1",
-    ];
-    for name in names {
+    for name in Fixture::HEALTHY {
         let scene = scene(name, &ForgeOptions { array_per_tier: true, split: true, drbd: true, ..compact() });
         let found = scene.inventory();
         for volume in &scene.forged.volumes {

@@ -16,21 +16,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use tierlift_forge::Fixture;
 use tierlift_forge::damage::ACCIDENTS;
 use tierlift_forge::simulator::Size;
-
-/// Genuine pools that are whole.
-const GENUINE: [&str; 9] = [
-    "F1-plain-ext4",
-    "F2-snaps",
-    "F3-3tiers",
-    "F4-thick-clone",
-    "F4c-zeroflag",
-    "F5-v2-4k",
-    "F6a-data-full",
-    "F7-crash-1",
-    "F7-tier-crash-1",
-];
 
 const SIZE: Size = Size { writes: 40_000, commits: 260 };
 
@@ -82,7 +70,7 @@ fn main() {
     let wanted = Wanted::read();
     let mut sums = Sums::default();
     let others = |seed| simulated(SIZE, seed).map(move |sample| (sample, seed..seed + 1));
-    let genuine = GENUINE.iter().map(|name| (Sample::genuine(name), 1..wanted.seeds + 1));
+    let genuine = Fixture::HEALTHY.iter().map(|name| (Sample::genuine(name), 1..wanted.seeds + 1));
     // Made only when its turn comes, and once through: each trial takes seconds.
     let large = std::iter::once_with(|| (large(1), 1..2));
     // Simulated pools are others for each seed, for much of what can happen to one happens in one way only.

@@ -18,15 +18,6 @@ use tierlift_ondisk::view::ReadAt;
 use tierlift_pool::check::{Check, Kind, Severity, Structure, Verdict, check};
 use tierlift_pool::{Pool, Step};
 
-const SHAPES: [(&str, Shape); 6] = [
-    ("mainline", Shape::MAINLINE),
-    ("tiers", Shape::QNAP_TIERS),
-    ("bypass", Shape::QNAP_BYPASS),
-    ("plain", Shape::QNAP_PLAIN),
-    ("v2", Shape::QNAP_V2),
-    ("v3", Shape::QNAP_V3),
-];
-
 fn run(pool: &Pool) -> Check {
     let found = check(pool, &mut |_| {});
     serde_json::to_string(&found).unwrap();
@@ -106,7 +97,7 @@ fn every_block_forged_once() {
 /// The simulator writes pools from the same description that the check reads them by: neither may find fault with the other.
 #[test]
 fn simulated_pools_are_clean() {
-    for (name, shape) in SHAPES {
+    for (name, shape) in Shape::ALL {
         for population in Population::ALL {
             let made = population.make(shape, Size { writes: 9000, commits: 40 }, 3).unwrap();
             let found = run(&Pool::open(Arc::new(made.image)).unwrap());
@@ -122,7 +113,7 @@ fn simulated_pools_are_clean() {
 /// is the rest.
 #[test]
 fn accidents_are_told() {
-    for (name, shape) in SHAPES {
+    for (name, shape) in Shape::ALL {
         let made = Population::Growing.make(shape, Size { writes: 12_000, commits: 60 }, 5).unwrap();
         let layout = Layout::read(&made.image).unwrap().with_history(made.commits.clone());
         for accident in ACCIDENTS {

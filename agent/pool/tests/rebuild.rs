@@ -18,15 +18,6 @@ use tierlift_pool::check::{Kind, check};
 use tierlift_pool::rebuild::{Format, LossReason, PieceReason, RebuildError, RebuildOptions, Rebuilt, Target};
 use tierlift_pool::{Blocks, Fault, Mode, Patch, Patches, Pool};
 
-const SHAPES: [(&str, Shape); 6] = [
-    ("mainline", Shape::MAINLINE),
-    ("tiers", Shape::QNAP_TIERS),
-    ("bypass", Shape::QNAP_BYPASS),
-    ("plain", Shape::QNAP_PLAIN),
-    ("v2", Shape::QNAP_V2),
-    ("v3", Shape::QNAP_V3),
-];
-
 fn simulated(shape: Shape, population: Population, seed: u64) -> SimulatedPool {
     population.make(shape, Size { writes: 20_000, commits: 40 }, seed).unwrap()
 }
@@ -91,7 +82,7 @@ fn shape_of(pool: &Pool, block: MetaBlock, is_root: bool) -> usize {
 
 #[test]
 fn pools_of_every_kind_say_the_same_in_both_forms() {
-    for (name, shape) in SHAPES {
+    for (name, shape) in Shape::ALL {
         for population in Population::ALL {
             let old = open(simulated(shape, population, 3).image);
             let said = content(&old);
@@ -192,7 +183,7 @@ fn check_mainline(old: &Pool) {
 #[test]
 fn what_is_left_of_damaged_pools_is_written_and_nothing_else() {
     let mut holes = 0;
-    for (_, shape) in SHAPES {
+    for (_, shape) in Shape::ALL {
         let made = simulated(shape, Population::Shrinking, 5);
         for seed in 0..4 {
             let mut image = made.image.clone();

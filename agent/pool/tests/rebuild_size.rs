@@ -13,15 +13,6 @@ use tierlift_ondisk::thin::ring::SLOTS;
 use tierlift_pool::rebuild::{Format, RebuildOptions};
 use tierlift_pool::{Mode, Pool, SalvageOptions, salvage};
 
-const SHAPES: [(&str, Shape); 6] = [
-    ("mainline", Shape::MAINLINE),
-    ("tiers", Shape::QNAP_TIERS),
-    ("bypass", Shape::QNAP_BYPASS),
-    ("plain", Shape::QNAP_PLAIN),
-    ("v2", Shape::QNAP_V2),
-    ("v3", Shape::QNAP_V3),
-];
-
 /// Bytes in use but for the ring.
 fn used(pool: &Pool) -> u64 {
     let superblock = pool.superblock();
@@ -53,7 +44,7 @@ fn genuine_pools() {
 
 #[test]
 fn simulated_pools_healthy_and_damaged() {
-    for (name, shape) in SHAPES {
+    for (name, shape) in Shape::ALL {
         for population in Population::ALL {
             let made = population.make(shape, Size { writes: 30_000, commits: 60 }, 7).unwrap();
             let pool = Pool::open(Arc::new(made.image.clone())).unwrap();

@@ -10,15 +10,6 @@ use tierlift_ondisk::thin::{Bitmap, BlockKind, IndexBlock, IndexEntry, MappingVa
 use tierlift_ondisk::units::{DeviceId, MetaBlock};
 use tierlift_pool::{Blocks, Item, Pool, RingState, Step, ValueSize, walk};
 
-const SHAPES: [(&str, Shape); 6] = [
-    ("mainline", Shape::MAINLINE),
-    ("tiers", Shape::QNAP_TIERS),
-    ("bypass", Shape::QNAP_BYPASS),
-    ("plain", Shape::QNAP_PLAIN),
-    ("v2", Shape::QNAP_V2),
-    ("v3", Shape::QNAP_V3),
-];
-
 /// Everything that can be done to a pool, in seeded disorder.
 fn busy(shape: Shape, seed: u64, commits: u64) -> SimulatedPool {
     let (mut pool, mut dice, mut next) = (Simulator::format(shape).unwrap(), Dice::new(seed), 1);
@@ -101,7 +92,7 @@ fn assert_same(found: &Truth, truth: &Truth, name: &str) {
 
 #[test]
 fn the_trees_say_what_was_done() {
-    for (name, shape) in SHAPES {
+    for (name, shape) in Shape::ALL {
         let made = busy(shape, 11, 120);
         assert!(made.truth.count() > 10_000, "{name}: {}", made.truth.count());
         let pool = Pool::open(Arc::new(made.image)).unwrap();
@@ -127,7 +118,7 @@ fn the_ring_turns_and_keeps_the_newest() {
 /// commit needs is overwritten by the changes that come after it.
 #[test]
 fn what_the_last_commit_needs_is_not_overwritten() {
-    for (name, shape) in SHAPES {
+    for (name, shape) in Shape::ALL {
         let (mut pool, mut dice, mut next) = (Simulator::format(shape).unwrap(), Dice::new(5), 1);
         for round in 0..16 {
             (0..4).for_each(|_| one_step(&mut pool, &mut dice, &mut next));
@@ -146,7 +137,7 @@ fn what_the_last_commit_needs_is_not_overwritten() {
 /// Counts pointers the slow way and holds them against every space map.
 #[test]
 fn the_space_maps_count_every_pointer() {
-    for (name, shape) in SHAPES {
+    for (name, shape) in Shape::ALL {
         let made = busy(shape, 17, 80);
         let pool = Pool::open(Arc::new(made.image)).unwrap();
         let sb = pool.superblock();

@@ -98,6 +98,19 @@ struct Manifest {
 }
 
 impl Fixture {
+    /// The pools that are whole.
+    pub const HEALTHY: [&'static str; 9] = [
+        "F1-plain-ext4",
+        "F2-snaps",
+        "F3-3tiers",
+        "F4-thick-clone",
+        "F4c-zeroflag",
+        "F5-v2-4k",
+        "F6a-data-full",
+        "F7-crash-1",
+        "F7-tier-crash-1",
+    ];
+
     /// Reads the manifest in `dir`, and that of the base for a damaged pool.
     ///
     /// # Errors

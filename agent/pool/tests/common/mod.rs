@@ -15,17 +15,7 @@ use tierlift_pool::rebuild::{RebuildOptions, Rebuilt, rebuild};
 use tierlift_pool::{KeyRange, Pool, Step, ThinReader, View};
 
 /// The pools that are whole.
-pub const HEALTHY: [&str; 9] = [
-    "F1-plain-ext4",
-    "F2-snaps",
-    "F3-3tiers",
-    "F4-thick-clone",
-    "F4c-zeroflag",
-    "F5-v2-4k",
-    "F6a-data-full",
-    "F7-crash-1",
-    "F7-tier-crash-1",
-];
+pub const HEALTHY: [&str; 9] = Fixture::HEALTHY;
 
 /// What is true of a thin device.
 pub struct Truth {

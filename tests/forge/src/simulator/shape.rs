@@ -71,6 +71,16 @@ impl Shape {
     /// An old QNAP pool with copies.
     pub const QNAP_V3: Self = Self { version: 3, ring: true, ..Self::QNAP_V2 };
 
+    /// All of these, by name.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("mainline", Self::MAINLINE),
+        ("tiers", Self::QNAP_TIERS),
+        ("bypass", Self::QNAP_BYPASS),
+        ("plain", Self::QNAP_PLAIN),
+        ("v2", Self::QNAP_V2),
+        ("v3", Self::QNAP_V3),
+    ];
+
     /// Length of a device record.
     pub fn details_size(&self) -> DetailsSize {
         match (self.family, self.version) {
