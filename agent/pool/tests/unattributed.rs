@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tierlift_forge::damage::{ACCIDENTS, Layout};
 use tierlift_forge::simulator::{Population, Shape, Size};
-use tierlift_pool::{Salvage, SalvageOptions, salvage};
+use tierlift_ondisk::units::Sectors;
+use tierlift_pool::{Hints, Salvage, SalvageOptions, salvage};
 
 fn all_inner_nodes_lost(shape: Shape, unattributed: bool) -> (BTreeSet<(u64, u64)>, Salvage) {
     let made = Population::Compact.make(shape, Size { writes: 9000, commits: 5 }, 3).unwrap();
@@ -47,4 +48,20 @@ fn only_when_asked_for() {
     let (_, Salvage { pool, report }) = all_inner_nodes_lost(Shape::MAINLINE, false);
     assert!(report.unattributed.is_empty() && report.undecided > 0);
     assert_eq!(content(&pool).mappings.len(), 0);
+}
+
+/// Without any superblock the length of the pool is not known, and neither are its tiers: the tier tree is still no volume.
+#[test]
+fn the_tier_tree_is_no_volume() {
+    for name in ["F3-3tiers", "F7-tier-crash-1"] {
+        let mut bytes = common::metadata(name);
+        bytes[..8192].fill(0);
+        let ring = bytes.len() - 128 * 8192;
+        bytes[ring..].fill(0);
+        let hints = Hints { chunk_size: Some(Sectors(1024)), ..Hints::default() };
+        let options = SalvageOptions { unattributed: true, hints, ..SalvageOptions::default() };
+        let report = salvage(Arc::new(bytes), &options, &mut |_| {}).unwrap().report;
+        assert_eq!((report.undecided, report.unattributed.len(), report.lost_mappings), (0, 0, 0), "{report:?}");
+        assert!(report.lost_blocks > 0, "that the tiers are unknown is told");
+    }
 }

@@ -9,6 +9,9 @@ use tierlift_ondisk::units::MetaBlock;
 /// Ids that messages and tables of thin devices can name.
 const MOST_DEVICES: u64 = 1 << 24;
 
+/// No pool is longer: values of the tier tree read as mappings lie beyond it, unless they are of the first tier.
+const MOST_CHUNKS: u64 = 1 << 37;
+
 /// What values are possible in the pool.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Classifier<'a> {
@@ -112,6 +115,7 @@ impl Classifier<'_> {
         // The clock of newer versions starts at 1, so that no mapping of theirs looks like a tier value; only what was cloned
         // by chunks has time 0.
         let earliest = u32::from(self.superblock.version >= 3 && self.has_tier_tree());
-        chunk.0 < self.superblock.data_map.nr_blocks && (earliest..=self.superblock.time).contains(&time)
+        chunk.0 < self.superblock.data_map.nr_blocks.min(MOST_CHUNKS)
+            && (earliest..=self.superblock.time).contains(&time)
     }
 }
