@@ -104,18 +104,13 @@ pub(super) fn candidates(
         }
     }
     judged.retain(|judged| judged.contradictions == least);
-    let overwritten: Vec<_> =
-        children.pointers.iter().filter(|pointer| !pointer.fits()).map(|pointer| pointer.child()).collect();
-    newest_first(&mut judged, scan, &overwritten);
+    newest_first(&mut judged, scan);
     judged.iter().filter_map(|judged| candidate(blocks, scan, judged, template, hints)).collect()
 }
 
 /// Kernels allocate in a circle: each commit's index block lies beyond the last one's, until the end of the device. Neighbours
 /// in that order share most nodes; the weakest link of the circle lies between the newest generation and the oldest.
-///
-/// `overwritten` are blocks that some node points at although they hold something else by now. A generation that uses them
-/// is newer than one of another pool that does not: that is how debris of a former pool is told from the pool itself.
-fn newest_first(judged: &mut Vec<Judged>, scan: &Scan, overwritten: &[MetaBlock]) {
+fn newest_first(judged: &mut [Judged], scan: &Scan) {
     judged.sort_by_key(|judged| std::cmp::Reverse(judged.block));
     let mut nodes: Vec<_> = scan.nodes.keys().copied().collect();
     nodes.sort_unstable();
@@ -137,18 +132,7 @@ fn newest_first(judged: &mut Vec<Judged>, scan: &Scan, overwritten: &[MetaBlock]
     {
         judged.rotate_left(first);
     }
-    let later = |judged: &Judged| overwritten.iter().filter(|block| is_live(&judged.committed, **block)).count();
-    let latest = judged.iter().max_by_key(|judged| later(judged)).map(|judged| (later(judged), live(judged)));
-    if let Some((first, (most, latest))) = judged.first().zip(latest)
-        && later(first) < most
-        && likeness(&live(first), &latest) < UNRELATED
-    {
-        judged.retain(|judged| likeness(&live(judged), &latest) >= UNRELATED);
-    }
 }
-
-/// Share of nodes, in millionths, below which two generations are of different pools.
-const UNRELATED: u64 = 20_000;
 
 /// Nodes that both generations use, in millionths of the larger one's.
 fn likeness(one: &[bool], other: &[bool]) -> u64 {
@@ -242,7 +226,9 @@ fn candidate(
     let roots = of_tree(Tree::Roots);
     let tiers = of_tree(Tree::Tier);
     let nowhere = MetaBlock(0);
-    superblock.mapping_root = roots.unwrap_or(LOST_MAPPING_ROOT);
+    let is_new = details.as_ref().is_some_and(|(_, _, records)| records.is_empty());
+    let no_devices = || empty_leaf(scan, &parentless).filter(|_| is_new);
+    superblock.mapping_root = roots.or_else(no_devices).unwrap_or(LOST_MAPPING_ROOT);
     superblock.details_root = details.as_ref().map_or(LOST_DETAILS_ROOT, |(block, ..)| *block);
     if superblock.tier_num > 0 {
         superblock.tier_root = tiers.or_else(|| empty_leaf(scan, &parentless)).unwrap_or(nowhere);

@@ -11,6 +11,7 @@ mod choose;
 mod classify;
 mod committed;
 mod common;
+mod debris;
 mod from_index;
 mod generations;
 mod hidden;
@@ -96,7 +97,12 @@ fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> 
             return Some((successor(blocks, scan, block0.clone(), found), 0));
         }
     }
-    let newest = found.into_iter().next();
+    let newest = debris::newest_of_pool(
+        blocks,
+        scan,
+        found.into_iter().map(|(candidate, _)| candidate).collect(),
+        options.hints.transaction,
+    );
     // That of a copy is not newer than the newest copy.
     let is_known = |found: &Candidate| {
         let index = |superblock: &Superblock| superblock.metadata_map.bitmap_root;
@@ -110,13 +116,15 @@ fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> 
     let is_akin = |found: &Candidate| {
         is_copy.is_none_or(|(copy, _)| choose::is_akin(blocks, scan, &copy.superblock, &found.superblock))
     };
-    let newest = newest.filter(|(found, _)| !is_known(found) && is_akin(found));
+    let newest = newest.filter(|found| !is_known(found) && is_akin(found));
     // Without any superblock the last commit may have left no space map either.
-    let newest = newest.map(|(found, contradictions)| match best {
-        None => (newer(blocks, scan, &found).unwrap_or(found), contradictions),
-        Some(_) => (found, contradictions),
+    let newest = newest.map(|found| match best {
+        None => newer(blocks, scan, &found).unwrap_or(found),
+        Some(_) => found,
     });
-    newest.or_else(|| best.map(|(best, contradictions)| (best.with_doubt(may_be_newer), contradictions)))
+    newest
+        .map(|newest| (newest, 0))
+        .or_else(|| best.map(|(best, contradictions)| (best.with_doubt(may_be_newer), contradictions)))
 }
 
 /// What followed the state in block 0, or that state, with what may have followed it.

@@ -11,6 +11,7 @@ use super::committed::{Committed, Count};
 use super::options::Generation;
 use super::reach::{Reach, Tree};
 use super::scan::Scan;
+use super::succession;
 use crate::blocks::Blocks;
 use crate::pool::Pool;
 use tierlift_ondisk::thin::{DetailsSize, Family, NodeKind, Superblock};
@@ -24,6 +25,8 @@ pub(super) fn than(blocks: &Blocks, scan: &Scan, known: &Superblock, family: Fam
     let from = known.metadata_map.bitmap_root;
     let reach = Reach::from_superblock(blocks, scan, known);
     let committed = Committed::load(blocks, scan, &known.metadata_map, &reach);
+    // A pool just made has nothing that a later state of it could share.
+    let is_empty = succession::is_empty(blocks, known);
     let is_free = |block: MetaBlock| committed.count(block) == Count::Exactly(0);
     // Where a bitmap is lost too, what the known generation does not reach may be free as well.
     let is_other = |block: MetaBlock| {
@@ -52,7 +55,8 @@ pub(super) fn than(blocks: &Blocks, scan: &Scan, known: &Superblock, family: Fam
         let ours = |tree: Tree| matches!(tree, Tree::Roots | Tree::Mapping);
         let nodes = reach.facts.iter().filter(|(_, fact)| ours(fact.tree)).map(|(block, _)| block);
         let lost = reach.dangling.iter().filter(|(_, lost)| ours(lost.tree)).map(|(block, _)| block);
-        if !nodes.chain(lost).all(|block| !is_free(*block) || is_near(*block)) || !is_akin(blocks, scan, known, &later)
+        if !nodes.chain(lost).all(|block| !is_free(*block) || is_near(*block))
+            || !is_empty && !is_akin(blocks, scan, known, &later)
         {
             return None;
         }

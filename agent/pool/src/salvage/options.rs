@@ -184,7 +184,7 @@ pub struct SalvageReport {
     pub unattributed: Vec<Unattributed>,
     /// By id.
     pub devices: Vec<SalvagedDevice>,
-    /// Mappings that must be missing, by the devices' records.
+    /// Mappings that must be missing: by the devices' records, or where these are lost by what no device was found for.
     pub lost_mappings: u64,
     /// Blocks of mapping trees, device records and the tier tree that stay lost.
     pub lost_blocks: usize,

@@ -76,9 +76,9 @@ pub(super) fn carry_out(
     let (adopted, devices) = work.settle();
     work.tell_unknown_tiers(candidate.generation);
     let lost_blocks = work.lost_blocks();
+    let lost_mappings = lost_mappings(&devices).saturating_add(work.lost_without_record(&undecided));
     let unattributed = if options.unattributed { work.hand_out(&undecided) } else { Vec::new() };
     let pool = Pool::with_blocks(work.patched(), work.superblock.clone())?.with_family(family);
-    let lost_mappings = devices.iter().map(|device| device.recorded.unwrap_or(0).saturating_sub(device.found)).sum();
     let report = SalvageReport {
         generation: candidate.generation,
         reason: candidate.reason,
@@ -98,6 +98,12 @@ pub(super) fn carry_out(
         notes: work.notes,
     };
     Ok(Salvage { pool, report })
+}
+
+/// Mappings that the devices' records count and that were not found.
+fn lost_mappings(devices: &[SalvagedDevice]) -> u64 {
+    let lost = |device: &SalvagedDevice| device.recorded.unwrap_or(0).saturating_sub(device.found);
+    devices.iter().map(lost).fold(0, u64::saturating_add)
 }
 
 fn scan_patches(blocks: &Blocks) -> Patches {
@@ -293,6 +299,18 @@ impl Work<'_> {
         let ours = |tree: Tree| matches!(tree, Tree::Mapping | Tree::Roots | Tree::Details | Tree::Tier);
         let lost = self.reach().dangling.values().filter(|lost| ours(lost.tree)).count();
         lost.saturating_add(usize::from(self.tiers_unknown))
+    }
+
+    /// Mappings in parts of trees that no device was found for, where no record counts them.
+    fn lost_without_record(&self, undecided: &[Orphan]) -> u64 {
+        let reach = self.reach();
+        if !reach.dangling.values().any(|lost| lost.tree == Tree::Details) {
+            return 0;
+        }
+        let homeless = undecided.iter().filter(|orphan| !reach.facts.contains_key(&orphan.child.block));
+        let ours = homeless.filter(|orphan| orphan.tree == Tree::Mapping);
+        let times = |orphan: &Orphan| orphan.entries.saturating_mul(orphan.lacks.unwrap_or(1).into());
+        ours.map(times).fold(0, u64::saturating_add)
     }
 
     /// Nodes of the tier tree, when every allocated tier block is mapped.

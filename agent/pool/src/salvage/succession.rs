@@ -85,7 +85,12 @@ pub(super) fn is_empty(blocks: &Blocks, superblock: &Superblock) -> bool {
 }
 
 /// The generations that lie directly behind each other, beginning with what lies behind the known one.
-fn chain_behind<'a>(blocks: &Blocks, scan: &Scan, known: &Superblock, others: &'a [Superblock]) -> Vec<&'a Superblock> {
+pub(super) fn chain_behind<'a>(
+    blocks: &Blocks,
+    scan: &Scan,
+    known: &Superblock,
+    others: &'a [Superblock],
+) -> Vec<&'a Superblock> {
     let distance = |other: &&Superblock| (index(other) <= index(known), index(other));
     let mut in_circle: Vec<_> = others.iter().filter(|other| index(other) != index(known)).collect();
     in_circle.sort_unstable_by_key(distance);
