@@ -96,6 +96,7 @@ fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> 
             return Some((successor(blocks, scan, block0.clone(), found), 0));
         }
     }
+    let others: Vec<_> = found.iter().map(|(other, _)| other.superblock.clone()).collect();
     let newest = found.into_iter().next();
     // That of a copy is not newer than the newest copy.
     let is_known = |found: &Candidate| {
@@ -116,7 +117,23 @@ fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> 
         None => (newer(blocks, scan, &found).unwrap_or(found), contradictions),
         Some(_) => (found, contradictions),
     });
+    // A block 0 with whole trees that only its space map contradicts is stale, or it is the space map that is damaged.
+    let newest = newest.map(|(found, contradictions)| match &best {
+        Some((block0, 1..)) if is_rival(blocks, scan, block0, &found, &others) => {
+            (Candidate { rival: Some(block0.generation), ..found }, contradictions)
+        }
+        _ => (found, contradictions),
+    });
     newest.or_else(|| best.map(|(best, contradictions)| (best.with_doubt(may_be_newer), contradictions)))
+}
+
+/// Whether block 0, though contradicted, may be newer than what was found.
+fn is_rival(blocks: &Blocks, scan: &Scan, block0: &Candidate, found: &Candidate, others: &[Superblock]) -> bool {
+    let later = || succession::of(blocks, scan, &block0.superblock, others);
+    block0.generation == Generation::Block0
+        && succession::is_whole(blocks, scan, &block0.superblock)
+        && !choose::is_later(blocks, scan, &found.superblock, &block0.superblock)
+        && !later().is_some_and(|later| later.proven && *later.superblock == found.superblock)
 }
 
 /// What followed the state in block 0, or that state, with what may have followed it.
