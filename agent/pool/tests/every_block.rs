@@ -446,6 +446,15 @@ fn assert_told(whole: &Whole, trials: Vec<Trial>) {
     assert!(all.is_empty(), "{} of {} trials:\n{}", all.len(), trials.len(), all.join("\n"));
 }
 
+/// Whatever is used, what is missing is not passed over.
+fn assert_never_called_whole(whole: &Whole, trials: Vec<Trial>) {
+    for Trial { name, view, .. } in &trials {
+        let _named = Named(name);
+        let (report, faults) = repair(whole, view).unwrap();
+        assert!(faults.falsely_whole.is_empty() && faults.broken.is_empty(), "{}", told(name, &report, &faults));
+    }
+}
+
 /// A refusal where something could be had. Without any copy of the superblock the size of a chunk is not known.
 fn needless(whole: &Whole, trial: &Trial, error: &PoolError) -> Option<String> {
     let has_copy = !whole.layout.ring.is_empty() && trial.view.length > whole.bytes.len() / 2;
@@ -471,11 +480,12 @@ macro_rules! pools {
             #[test]
             fn every_block_noise_once() {
                 let whole = $whole;
-                // Without copies, a bitmap that is not the one of the last commit may also mean that block 0 is stale.
                 let is_safe = |trial: &Trial| !whole.layout.ring.is_empty() || !trial.is_bitmap;
                 let (safe, doubtful) = noise(&whole).into_iter().partition(is_safe);
                 assert_true(&whole, safe);
-                assert_told(&whole, doubtful);
+                // Without copies, a bitmap that is not the one of the last commit may also mean that block 0 is stale:
+                // an older commit is used then, and that block 0 may be newer is told.
+                assert_never_called_whole(&whole, doubtful);
             }
 
             #[test]

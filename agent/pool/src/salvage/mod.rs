@@ -21,6 +21,7 @@ mod matching;
 mod newer;
 mod options;
 mod orphan;
+mod pick;
 mod plan;
 mod reach;
 mod roots;
@@ -39,9 +40,8 @@ use crate::error::PoolError;
 use crate::pool::Pool;
 use crate::probe;
 use crate::ring::Ring;
-use choose::Candidate;
 use scan::Scan;
-use tierlift_ondisk::thin::{BlockSize, Superblock};
+use tierlift_ondisk::thin::BlockSize;
 use tierlift_ondisk::units::MetaBlock;
 use tierlift_ondisk::view::ReadAt;
 
@@ -61,96 +61,8 @@ pub struct Salvage {
 pub fn salvage(metadata: View, options: &SalvageOptions, progress: &mut dyn FnMut(u64)) -> Result<Salvage, PoolError> {
     let (blocks, mut scan) = scan_at_best_size(&metadata, options.block_size, progress)?;
     let ring = choose::ring(&blocks, &scan);
-    let (candidate, contradictions) = pick(&blocks, &scan, &ring, options).ok_or_else(|| diagnose(&metadata))?;
+    let (candidate, contradictions) = pick::pick(&blocks, &scan, &ring, options).ok_or_else(|| diagnose(&metadata))?;
     plan::carry_out(&blocks, &mut scan, &ring, candidate, contradictions, options)
-}
-
-/// The candidate to use and how often its space map contradicts its trees.
-fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> Option<(Candidate, u64)> {
-    let by_superblock = choose::candidates(scan, ring);
-    let template = by_superblock.first().map(|candidate| candidate.superblock.clone());
-    let from_index = || from_index::candidates(blocks, scan, template.as_ref(), &options.hints);
-    if let Some(wanted) = options.generation {
-        let given = choose::all(scan, ring).into_iter().find(|candidate| candidate.generation == wanted);
-        let given = given.map(|given| (choose::contradictions(blocks, scan, &given.superblock), given));
-        let given = given.map(|(contradictions, given)| (given, contradictions));
-        let mut found = from_index();
-        found.extend(found.first().and_then(|(first, _)| Some((newer(blocks, scan, first)?, 0))));
-        return given.or_else(|| found.into_iter().find(|(candidate, _)| candidate.generation == wanted));
-    }
-    if let Some(certain) = by_superblock.iter().find(|candidate| candidate.certain) {
-        return Some((certain.clone(), choose::contradictions(blocks, scan, &certain.superblock)));
-    }
-    let best = choose::best(blocks, scan, by_superblock);
-    let may_be_newer = best.as_ref().is_some_and(|(best, _)| {
-        best.doubtful || matches!(best.generation, Generation::Copy { .. }) && choose::may_lack_newest(scan, ring)
-    });
-    let sound = best.as_ref().filter(|(_, contradictions)| *contradictions == 0);
-    if sound.is_some_and(|(best, _)| best.generation != Generation::Block0) && !may_be_newer {
-        return best;
-    }
-    let mut found = from_index();
-    found.retain(|(_, contradictions)| *contradictions == 0);
-    if let Some((block0, _)) = sound.filter(|(best, _)| !best.doubtful && best.generation == Generation::Block0) {
-        // Nothing to compare with but the clocks, which only ever rise, and what the generations use.
-        if !found.iter().any(|(other, _)| choose::is_later(blocks, scan, &other.superblock, &block0.superblock)) {
-            return Some((successor(blocks, scan, block0.clone(), found), 0));
-        }
-    }
-    let newest = debris::newest_of_pool(
-        blocks,
-        scan,
-        found.into_iter().map(|(candidate, _)| candidate).collect(),
-        options.hints.transaction,
-    );
-    // That of a copy is not newer than the newest copy.
-    let is_known = |found: &Candidate| {
-        let index = |superblock: &Superblock| superblock.metadata_map.bitmap_root;
-        let best = best.iter().map(|(best, _)| &best.superblock);
-        best.chain(ring.copies.iter().map(|(_, copy)| copy)).any(|known| index(known) == index(&found.superblock))
-    };
-    // Beside a sound copy only the same pool a few commits later can be meant, never the debris of another one.
-    let is_copy = best
-        .as_ref()
-        .filter(|(best, contradictions)| *contradictions == 0 && matches!(best.generation, Generation::Copy { .. }));
-    let is_akin = |found: &Candidate| {
-        is_copy.is_none_or(|(copy, _)| choose::is_akin(blocks, scan, &copy.superblock, &found.superblock))
-    };
-    let newest = newest.filter(|found| !is_known(found) && is_akin(found));
-    // Without any superblock the last commit may have left no space map either.
-    let newest = newest.map(|found| match best {
-        None => newer(blocks, scan, &found).unwrap_or(found),
-        Some(_) => found,
-    });
-    newest
-        .map(|newest| (newest, 0))
-        .or_else(|| best.map(|(best, contradictions)| (best.with_doubt(may_be_newer), contradictions)))
-}
-
-/// What followed the state in block 0, or that state, with what may have followed it.
-fn successor(blocks: &Blocks, scan: &Scan, block0: Candidate, found: Vec<(Candidate, u64)>) -> Candidate {
-    let others: Vec<_> = found.iter().map(|(other, _)| other.superblock.clone()).collect();
-    let Some(later) = succession::of(blocks, scan, &block0.superblock, &others) else { return block0 };
-    let later = (later.superblock.clone(), later.proven);
-    let candidate = found.into_iter().map(|(candidate, _)| candidate).find(|found| found.superblock == later.0);
-    let Some(candidate) = candidate else { return block0 };
-    if later.1 {
-        return Candidate {
-            reason: "it followed the state that block 0 has: block 0 is stale".to_owned(),
-            ..candidate
-        };
-    }
-    if succession::is_empty(blocks, &block0.superblock) {
-        let reason = "block 0 has no devices: it is older than this, or the pool was made anew over it".to_owned();
-        return Candidate { reason, rival: Some(Generation::Block0), ..candidate };
-    }
-    Candidate { rival: Some(candidate.generation), ..block0 }
-}
-
-/// A commit later than one found by its index, when its trees are all that is left of it.
-fn newer(blocks: &Blocks, scan: &Scan, found: &Candidate) -> Option<Candidate> {
-    let family = Pool::with_blocks(blocks.clone(), found.superblock.clone()).ok()?.family();
-    newer::than(blocks, scan, &found.superblock, family)
 }
 
 /// Why there is nothing to salvage: as opening would say it.

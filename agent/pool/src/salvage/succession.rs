@@ -84,6 +84,11 @@ pub(super) fn is_empty(blocks: &Blocks, superblock: &Superblock) -> bool {
     records(blocks, superblock).is_some_and(|records| records.is_empty())
 }
 
+/// Whether each device has as many mappings as its record says.
+pub(super) fn is_whole(blocks: &Blocks, scan: &Scan, superblock: &Superblock) -> bool {
+    Nodes::of(blocks, scan, superblock).is_some()
+}
+
 /// The generations that lie directly behind each other, beginning with what lies behind the known one.
 pub(super) fn chain_behind<'a>(
     blocks: &Blocks,
