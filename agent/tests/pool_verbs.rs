@@ -544,3 +544,43 @@ fn a_superblock_rewritten_by_stock_tools_does_not_hide_the_block_size() {
     assert_eq!(answer.code, 0, "{}{}", answer.out, answer.err);
     assert_eq!(answer.json()["figures"]["mappings"], 359);
 }
+
+/// A snapshot deleted thirteen commits ago: dumped, read and repaired with today's volumes, and never with exit code 0.
+#[test]
+fn one_device_can_be_taken_from_another_generation() {
+    let pool = Unpacked::new("F2-snaps");
+    let meta = pool.meta();
+    let dump = |more: &[&str]| tierlift(&[&["pool", "dump", "--json", "--meta", &meta], more].concat());
+    let devices = |answer: &Answer| answer.json()["devices"].as_array().unwrap().clone();
+    let of = |devices: &[Value], id: u64| devices.iter().find(|device| device["id"] == id).unwrap().clone();
+    let (now, then) = (devices(&dump(&[])), devices(&dump(&["--generation", "copy:986"])));
+    let answer = dump(&["--device-generation", "7=copy:986"]);
+    assert_eq!((answer.code, answer.err.contains("Device 7 is that of the superblock copy in block 986")), (1, true));
+    let mixed = devices(&answer);
+    assert_eq!(of(&mixed, 7)["mappings"], of(&then, 7)["mappings"]);
+    let rest: Vec<_> = mixed.into_iter().filter(|device| device["id"] != 7).collect();
+    assert!(rest == now && rest.len() == 9, "all other devices are those of today");
+    let hash = |more: &[&str]| {
+        let answer = pool.read(7, 1 << 16, &[&["--sha256", "--json"], more].concat());
+        assert_eq!(answer.code, 1, "{}", answer.err);
+        answer.json()["sha256"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(hash(&["--device-generation", "7=copy:986"]), hash(&["--generation", "copy:986"]));
+    let out = pool.path("new.img");
+    let repair = |more: &[&str]| tierlift(&[&["pool", "repair", "--meta", &meta, "--output", &out], more].concat());
+    let answer = repair(&["--device-generation", "7=copy:986", "--json"]);
+    let told = &answer.json()["salvage"]["chosen_devices"][0];
+    assert_eq!((answer.code, &told["device"], &told["mappings"]), (1, &7.into(), &30.into()));
+    let check = tierlift(&["pool", "check", "--meta", &out]);
+    assert_eq!((check.code, check.out.contains("10 thin devices, 301 mappings")), (0, true), "{}", check.out);
+    for (choice, telling) in [
+        ("7=copy:3", "pool generations lists"),
+        ("7=block0", "devices 1, 2, 3, 4, 5, 6, 8, 9, 10"),
+        ("7", "ID=GENERATION"),
+        ("7=copy", "expected block0"),
+    ] {
+        assert_refused(&["pool", "dump", "--meta", &meta, "--device-generation", choice], 16, &[telling]);
+    }
+    let twice = ["--device-generation", "7=copy:986", "--device-generation", "7=block0"];
+    assert_refused(&[&["pool", "dump", "--meta", &meta], &twice[..]].concat(), 16, &["given twice for device 7"]);
+}

@@ -1,8 +1,11 @@
 //! Why a pool cannot be opened.
 
+use crate::reader::list;
 use crate::ring::{CopyPlace, Ring};
+use crate::salvage::Generation;
 use std::fmt;
 use tierlift_ondisk::DecodeError;
+use tierlift_ondisk::units::DeviceId;
 
 /// Why a device is not a pool that can be opened, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +65,22 @@ pub enum PoolError {
         "{0}; its checksum is right, so this was written so: a pool made by other software, or metadata tampered with"
     )]
     Impossible(DecodeError),
+    /// A generation that is not there.
+    #[error("the pool has no such generation as {0}; pool generations lists all there are, by the names to use here")]
+    NoSuchGeneration(Generation),
+    /// A device that one generation does not have.
+    #[error(
+        "device {device} cannot be taken from {generation}: it did not exist there, or the root of its tree is lost. That \
+         generation has the devices {}", list(.known)
+    )]
+    NotInGeneration {
+        /// The device.
+        device: DeviceId,
+        /// The generation.
+        generation: Generation,
+        /// Devices it has.
+        known: Vec<DeviceId>,
+    },
 }
 
 /// The copies of a lost superblock, as a sentence.

@@ -43,7 +43,9 @@ pub enum Fault {
     #[error("the pointer leads outside the metadata, which has {0} blocks")]
     OutOfRange(u64),
     /// Not even the number of the block is known.
-    #[error("the node that pointed here is lost, and no node with these keys was found")]
+    #[error(
+        "the node that pointed here is lost and no node with these keys was found, or what lies here now is of another time"
+    )]
     Void,
     /// The file ends before the block.
     #[error("the metadata file ends before it, after {0} blocks")]

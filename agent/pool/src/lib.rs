@@ -38,8 +38,8 @@ pub use reader::{LossReason, ReaderError, Segment, Source, ThinReader};
 pub use ring::{CopyPlace, Ring, RingState};
 pub use run::{Lookup, Run, RunMap, Runs};
 pub use salvage::{
-    Adopted, Generation, GenerationView, Hints, Origin, Salvage, SalvageOptions, SalvageReport, SalvagedDevice,
-    Unattributed, generations, salvage,
+    Adopted, DeviceChoice, Generation, GenerationView, Hints, Origin, Salvage, SalvageOptions, SalvageReport,
+    SalvagedDevice, Unattributed, generations, salvage,
 };
 pub use stat::{DeviceStat, FlagsStat, Stat, TierStat, Usage};
 pub use tally::{Counter, Tally};

@@ -3,7 +3,7 @@
 use crate::base::Base;
 use crate::device::Device;
 use crate::edit::{Action, EDIT, Edit};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tierlift_ondisk::thin::{BlockSize, Family};
 use tierlift_pool::{Generation, Hints, SalvageOptions, View};
@@ -94,6 +94,7 @@ impl Case {
             family: self.family(),
             hints: Hints::default(),
             generation,
+            devices: BTreeMap::new(),
             unattributed: self.wanted & 3 == 3,
         }
     }

@@ -61,7 +61,7 @@ pub enum ReaderError {
     TooLong(u64),
 }
 
-fn list(ids: &[DeviceId]) -> String {
+pub(crate) fn list(ids: &[DeviceId]) -> String {
     if ids.is_empty() {
         return "none".into();
     }

@@ -57,7 +57,8 @@ pub fn generations(
 ) -> Result<Vec<GenerationView>, PoolError> {
     let (blocks, scan) = scan_at_best_size(&metadata, options.block_size, progress)?;
     let ring = choose::ring(&blocks, &scan);
-    let chosen = pick::pick(&blocks, &scan, &ring, options).ok_or_else(|| super::diagnose(&metadata))?.0;
+    let chosen = pick::pick(&blocks, &scan, &ring, options);
+    let chosen = chosen.ok_or_else(|| super::missing(&metadata, &scan, &ring, options))?.0;
     let mut all = choose::all(&scan, &ring);
     let known: BTreeSet<_> = all.iter().map(|known| known.superblock.metadata_map.bitmap_root).collect();
     let found = from_index::candidates(&blocks, &scan, Some(&chosen.superblock), &options.hints);

@@ -23,8 +23,8 @@ use std::collections::BTreeMap;
 use tierlift_ondisk::thin::{DeviceDetails, Family, Superblock};
 use tierlift_ondisk::units::MetaBlock;
 
-/// Older generations followed.
-const MOST_PASTS: usize = 48;
+/// Older generations followed as witnesses.
+pub(crate) const MOST_PASTS: usize = 48;
 /// Nodes looked at over all of them.
 const MOST_NODES: usize = 20_000_000;
 
@@ -70,6 +70,8 @@ pub(crate) struct Chronicle<'a> {
     pub ring: &'a Ring,
     pub superblock: &'a Superblock,
     pub family: Family,
+    /// Generations followed.
+    pub most: usize,
 }
 
 impl Chronicle<'_> {
@@ -83,7 +85,7 @@ impl Chronicle<'_> {
         for (superblock, directly) in self.superblocks() {
             let Some((reach, committed)) = self.follow(&superblock) else { break };
             nodes = nodes.saturating_add(reach.facts.len());
-            if pasts.len() >= MOST_PASTS || nodes > MOST_NODES {
+            if pasts.len() >= self.most || nodes > MOST_NODES {
                 break;
             }
             unbroken
@@ -114,12 +116,8 @@ impl Chronicle<'_> {
 
     /// Superblocks before the chosen one, newest first, and whether the next newer one is known to follow directly.
     fn superblocks(&self) -> Vec<(Superblock, bool)> {
-        let is_same = |other: &Superblock| {
-            other.metadata_map.bitmap_root == self.superblock.metadata_map.bitmap_root
-                && other.mapping_root == self.superblock.mapping_root
-        };
         let copies: Vec<_> = self.ring.copies.iter().rev().map(|(_, copy)| copy).collect();
-        let from = copies.iter().rposition(|copy| is_same(copy));
+        let from = copies.iter().rposition(|copy| is_same_commit(copy, self.superblock));
         let mut next = from.and_then(|from| copies.get(from)).map(|copy| copy.backup_id);
         let older = copies.into_iter().skip(from.map_or(0, |from| from.saturating_add(1)));
         let mut found = Vec::new();
@@ -160,13 +158,19 @@ pub(crate) fn records(blocks: &Blocks, superblock: &Superblock) -> Option<BTreeM
     walk.lost.is_empty().then(|| walk.found.into_iter().collect())
 }
 
+/// Whether two superblocks are of one commit: each commit writes a new index of its space map.
+pub(crate) fn is_same_commit(one: &Superblock, other: &Superblock) -> bool {
+    let roots = |superblock: &Superblock| (superblock.metadata_map.bitmap_root, superblock.mapping_root);
+    roots(one) == roots(other)
+}
+
 fn is_used(committed: &Committed, block: MetaBlock) -> bool {
     matches!(committed.count(block), Count::Exactly(1..) | Count::Many)
 }
 
 /// Whether the allocator, which goes in a circle, may have come by a block between two generations. Each one's index block is
 /// among the last things it allocated.
-fn was_passed(block: MetaBlock, older: &Superblock, newer: &Superblock) -> bool {
+pub(crate) fn was_passed(block: MetaBlock, older: &Superblock, newer: &Superblock) -> bool {
     let (from, to) = (older.metadata_map.bitmap_root, newer.metadata_map.bitmap_root);
     if from <= to { from < block && block <= to } else { from < block || block <= to }
 }

@@ -7,6 +7,7 @@
 mod adopt;
 mod ages;
 mod bit_flip;
+mod borrow;
 mod choose;
 mod classify;
 mod committed;
@@ -14,6 +15,7 @@ mod common;
 mod debris;
 mod from_index;
 mod generations;
+mod graft;
 mod hidden;
 mod history;
 mod lineage;
@@ -27,13 +29,16 @@ mod reach;
 mod roots;
 mod sample;
 mod scan;
+mod stale_chunks;
 mod succession;
 mod synthesize;
 mod unattributed;
 mod upper_level;
 
 pub use generations::{GenerationView, generations};
-pub use options::{Adopted, Generation, Hints, Origin, SalvageOptions, SalvageReport, SalvagedDevice, Unattributed};
+pub use options::{
+    Adopted, DeviceChoice, Generation, Hints, Origin, SalvageOptions, SalvageReport, SalvagedDevice, Unattributed,
+};
 
 use crate::blocks::{Blocks, View};
 use crate::error::PoolError;
@@ -61,8 +66,16 @@ pub struct Salvage {
 pub fn salvage(metadata: View, options: &SalvageOptions, progress: &mut dyn FnMut(u64)) -> Result<Salvage, PoolError> {
     let (blocks, mut scan) = scan_at_best_size(&metadata, options.block_size, progress)?;
     let ring = choose::ring(&blocks, &scan);
-    let (candidate, contradictions) = pick::pick(&blocks, &scan, &ring, options).ok_or_else(|| diagnose(&metadata))?;
-    plan::carry_out(&blocks, &mut scan, &ring, candidate, contradictions, options)
+    let (candidate, contradictions) =
+        pick::pick(&blocks, &scan, &ring, options).ok_or_else(|| missing(&metadata, &scan, &ring, options))?;
+    let wishes = borrow::wishes(&blocks, &scan, &ring, &candidate, options)?;
+    plan::carry_out(&blocks, &mut scan, &ring, candidate, contradictions, &wishes, options)
+}
+
+/// Why there is no generation to use: the one asked for is missing, or all are.
+fn missing(metadata: &View, scan: &Scan, ring: &Ring, options: &SalvageOptions) -> PoolError {
+    let is_pool = !choose::all(scan, ring).is_empty() || !scan.indexes.is_empty();
+    options.generation.filter(|_| is_pool).map_or_else(|| diagnose(metadata), PoolError::NoSuchGeneration)
 }
 
 /// Why there is nothing to salvage: as opening would say it.

@@ -2,6 +2,7 @@
 
 use crate::ring::CopyPlace;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use tierlift_ondisk::thin::{BlockSize, Family};
 use tierlift_ondisk::units::{DeviceId, MetaBlock, Sectors};
@@ -18,7 +19,7 @@ pub struct Hints {
 }
 
 /// How a salvage is to be done.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SalvageOptions {
     /// Metadata block size; probed when not given.
     pub block_size: Option<BlockSize>,
@@ -28,6 +29,8 @@ pub struct SalvageOptions {
     pub hints: Hints,
     /// Use this generation instead of the one that would be chosen.
     pub generation: Option<Generation>,
+    /// Devices to be taken from other generations than all the rest.
+    pub devices: BTreeMap<DeviceId, Generation>,
     /// Hand out parts of mapping trees whose device cannot be told as devices of their own.
     pub unattributed: bool,
 }
@@ -118,6 +121,8 @@ pub enum Origin {
     Common,
     /// Made anew, with times that treat every chunk as shared.
     Blank,
+    /// Of the generation that was asked for.
+    Chosen,
     /// Not found.
     Lost,
 }
@@ -154,6 +159,56 @@ pub struct Unattributed {
     pub pointers: Option<u32>,
 }
 
+/// What came of a device that was taken from another generation than the rest.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeviceChoice {
+    /// The device.
+    pub device: DeviceId,
+    /// The generation it was taken from.
+    pub generation: Generation,
+    /// Blocks of its tree that are used: they are proven to be the same as then.
+    pub nodes: u64,
+    /// Blocks of its tree that may have been written over since: what they held is lost.
+    pub unproven: u64,
+    /// Blocks of its tree that cannot be read: what they held is lost.
+    pub unusable: u64,
+    /// Mappings handed out.
+    pub mappings: u64,
+    /// Of these, mappings that the rest of the pool still has.
+    pub kept: u64,
+    /// Of these, mappings to chunks that are free now: their data may be others'.
+    pub free: u64,
+    /// Of these, mappings to chunks in use of which nothing more is known.
+    pub unknown: u64,
+    /// Mappings to chunks that hold other data now: lost.
+    pub reused: u64,
+    /// Mappings to chunks that have no place on any tier any more: lost.
+    pub gone: u64,
+}
+
+impl DeviceChoice {
+    pub(super) fn new(device: DeviceId, generation: Generation) -> Self {
+        Self {
+            device,
+            generation,
+            nodes: 0,
+            unproven: 0,
+            unusable: 0,
+            mappings: 0,
+            kept: 0,
+            free: 0,
+            unknown: 0,
+            reused: 0,
+            gone: 0,
+        }
+    }
+
+    /// Whether anything is lost, or may hold other data than it did.
+    pub fn is_doubtful(&self) -> bool {
+        [self.unproven, self.unusable, self.free, self.unknown, self.reused, self.gone].iter().any(|count| *count > 0)
+    }
+}
+
 /// What was done and what is missing.
 #[derive(Debug, Clone, Serialize)]
 pub struct SalvageReport {
@@ -184,6 +239,8 @@ pub struct SalvageReport {
     pub unattributed: Vec<Unattributed>,
     /// By id.
     pub devices: Vec<SalvagedDevice>,
+    /// Devices taken from other generations.
+    pub chosen_devices: Vec<DeviceChoice>,
     /// Mappings that must be missing: by the devices' records, or where these are lost by what no device was found for.
     pub lost_mappings: u64,
     /// Blocks of mapping trees, device records and the tier tree that stay lost.
@@ -201,6 +258,7 @@ impl SalvageReport {
             && self.adopted.is_empty()
             && self.contradictions == 0
             && self.rival.is_none()
+            && self.chosen_devices.is_empty()
             && self.devices.iter().all(|device| (device.record, device.root) == (Origin::Committed, Origin::Committed))
     }
 }

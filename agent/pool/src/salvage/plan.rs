@@ -2,11 +2,12 @@
 
 use super::adopt::{Adoption, Evidence, Holder, adopt};
 use super::ages::Ages;
+use super::borrow::{self, Wish};
 use super::choose::Candidate;
 use super::classify::{Classifier, tiers_whole};
 use super::committed::Committed;
 use super::hidden;
-use super::history::{Chronicle, Past};
+use super::history::{Chronicle, MOST_PASTS, Past};
 use super::lineage::Lineage;
 use super::options::{Adopted, Generation, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
 use super::orphan::{Orphan, follow_unreached, orphans};
@@ -51,11 +52,18 @@ pub(super) fn carry_out(
     ring: &Ring,
     candidate: Candidate,
     contradictions: u64,
+    wishes: &[Wish],
     options: &SalvageOptions,
 ) -> Result<Salvage, PoolError> {
     let superblock = candidate.superblock;
     let pool = Pool::with_blocks(blocks.clone(), superblock.clone())?;
     let family = options.family.unwrap_or_else(|| pool.family());
+    let find = |wish: &Wish| {
+        let superblock = &wish.latest;
+        let chronicle = Chronicle { blocks: pool.blocks(), scan, ring, superblock, family, most: SLOTS as usize };
+        borrow::find(&chronicle, wish)
+    };
+    let borrowed: Vec<_> = wishes.iter().map(find).collect::<Result<_, _>>()?;
     let (flipped_bits, displaced) = (scan.flipped_bits(), scan.displaced.len());
     let (broken, unreadable) = (scan.broken, scan.unreadable);
     let mut work = Work {
@@ -73,7 +81,9 @@ pub(super) fn carry_out(
         tiers_unknown: false,
     };
     let undecided = work.run(contradictions == 0);
-    let (adopted, devices) = work.settle();
+    let adopted = work.settle();
+    let chosen_devices = work.graft_all(&borrowed)?;
+    let devices = work.devices(&work.records());
     work.tell_unknown_tiers(candidate.generation);
     let lost_blocks = work.lost_blocks();
     let lost_mappings = lost_mappings(&devices).saturating_add(work.lost_without_record(&undecided));
@@ -93,6 +103,7 @@ pub(super) fn carry_out(
         undecided: work.undecided,
         unattributed,
         devices,
+        chosen_devices,
         lost_mappings,
         lost_blocks,
         notes: work.notes,
@@ -236,6 +247,7 @@ impl Work<'_> {
             ring: self.ring,
             superblock: &self.superblock,
             family: self.family,
+            most: MOST_PASTS,
         }
     }
 
@@ -246,7 +258,7 @@ impl Work<'_> {
 
     /// Holds what was put together against the devices' records: takes back what is too much, closes gaps where nothing is
     /// missing.
-    fn settle(&mut self) -> (Vec<Adopted>, Vec<SalvagedDevice>) {
+    fn settle(&mut self) -> Vec<Adopted> {
         let before = self.reach();
         let records = self.records();
         let proven = |id: &u64| !self.records.contains_key(id);
@@ -277,7 +289,7 @@ impl Work<'_> {
             children: holder.children.len(),
             complete: complete.contains(&holder.block),
         };
-        (self.holders.iter().map(adopted).collect(), self.devices(&records))
+        self.holders.iter().map(adopted).collect()
     }
 
     /// Without any superblock it is not known whether the pool has tiers, and so not where its chunks lie.

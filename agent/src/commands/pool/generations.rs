@@ -2,7 +2,7 @@
 
 use super::open::{Meta, failure};
 use super::progress::Progress;
-use super::salvage::SalvageArgs;
+use super::salvage::{DeviceGenerations, SalvageArgs};
 use super::{print, print_json};
 use crate::commands::Outcome;
 use anyhow::Context;
@@ -29,9 +29,10 @@ struct Answer {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let options = args.salvage.options(&args.meta, &DeviceGenerations::default())?;
     let view = args.meta.place.open()?;
     let mut progress = Progress::new("reading all metadata", view.size());
-    let found = generations(view, &args.salvage.options(&args.meta), &mut |done| progress.update(Bytes(done)))
+    let found = generations(view, &options, &mut |done| progress.update(Bytes(done)))
         .map_err(failure)
         .with_context(|| args.meta.place.to_string())?;
     drop(progress);

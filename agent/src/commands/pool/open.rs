@@ -44,6 +44,7 @@ impl Meta {
 pub(super) fn failure(error: PoolError) -> Failure {
     let outcome = match error {
         PoolError::Unreadable { .. } => Outcome::FAILED,
+        PoolError::NoSuchGeneration(_) | PoolError::NotInGeneration { .. } => Outcome::USAGE,
         _ => Outcome::UNUSABLE,
     };
     Failure { outcome, message: error.to_string() }

@@ -5,7 +5,7 @@ use super::new_metadata::{BlockFile, Target};
 use super::open::Meta;
 use super::output::Output;
 use super::read::parse_size;
-use super::salvage::{self, SalvageArgs};
+use super::salvage::{self, DeviceGenerations, SalvageArgs};
 use super::tiers::ModeArgs;
 use super::{print, print_json};
 use crate::commands::{Failure, Outcome};
@@ -24,6 +24,8 @@ pub(in crate::commands) struct Args {
     meta: Meta,
     #[command(flatten)]
     salvage: SalvageArgs,
+    #[command(flatten)]
+    devices: DeviceGenerations,
     /// Write the new metadata to this file (with --force, also over a block device that is large enough)
     #[arg(long, short, value_name = "FILE", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
@@ -95,7 +97,7 @@ struct Report<'a> {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     args.check()?;
-    let Salvage { pool, report: salvaged } = args.salvage.open(&args.meta)?;
+    let Salvage { pool, report: salvaged } = args.salvage.open(&args.meta, &args.devices)?;
     let options = args.options(&pool)?;
     let mut target =
         args.output.as_deref().map(|path| Target::open(path, args.force, &[&args.meta.place])).transpose()?;
