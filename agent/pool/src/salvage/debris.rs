@@ -84,14 +84,19 @@ impl Debris<'_> {
         }
     }
 
-    /// The circle begins with the latest clock, unless the first one only lacks a device that was deleted.
+    /// The circle begins with the latest clock, unless the first one lacks a device that was deleted, or is damaged.
     fn turn_to_latest(&mut self) {
         let Some(latest) = self.latest() else { return };
         let Some(at) = self.found.iter().position(|(_, clock)| *clock == Some(latest)) else { return };
         let ends = self.found.first().zip(self.found.get(at));
-        if ends.is_some_and(|((first, clock), (last, _))| clock.is_some() && !self.are_akin(first, last)) {
+        if ends.is_some_and(|((first, _), (last, _))| self.is_whole(first) && !self.are_akin(first, last)) {
             self.found.rotate_left(at);
         }
+    }
+
+    fn is_whole(&self, candidate: &Candidate) -> bool {
+        let reach = Reach::from_superblock(&self.blocks, self.scan, &candidate.superblock);
+        is_whole(&self.blocks, &candidate.superblock, &reach)
     }
 
     fn latest(&self) -> Option<Clock> {

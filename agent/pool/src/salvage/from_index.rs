@@ -169,6 +169,10 @@ fn judge(blocks: &Blocks, scan: &Scan, children: &Children, index: MetaBlock, mo
     let nr_blocks = bitmaps.saturating_mul(Bitmap::entries(blocks.size()) as u64).min(blocks.present());
     let map = SpaceMapRoot { nr_blocks, bitmap_root: index, ..SpaceMapRoot::default() };
     let committed = Committed::load(blocks, scan, &map, &super::reach::Reach::default());
+    // Without one node that it counts it is no generation, whatever it says.
+    if !scan.nodes.keys().any(|block| is_live(&committed, *block)) {
+        return None;
+    }
     // Its own index block and bitmaps are part of every generation.
     let own = std::iter::once(index).chain(entries.iter().map(|entry| entry.block).filter(|block| block.0 != 0));
     let mut contradictions = own.filter(|block| committed.count(*block) == Count::Exactly(0)).count() as u64;

@@ -30,14 +30,18 @@ pub(super) fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageO
     }
     let mut found = from_index();
     found.retain(|(_, contradictions)| *contradictions == 0);
-    if let Some((block0, _)) = sound.filter(|(best, _)| !best.doubtful && best.generation == Generation::Block0) {
+    // What a space map says against trees that are whole may as well be damage of its own.
+    let is_current = |(best, contradictions): &&(Candidate, u64)| {
+        let is_block0 = !best.doubtful && best.generation == Generation::Block0;
+        is_block0 && (*contradictions == 0 || succession::is_whole(blocks, scan, &best.superblock))
+    };
+    if let Some((block0, contradictions)) = best.as_ref().filter(is_current) {
         // Nothing to compare with but the clocks, which only ever rise, and what the generations use.
         if !found.iter().any(|(other, _)| choose::is_later(blocks, scan, &other.superblock, &block0.superblock)) {
-            return Some((successor(blocks, scan, block0.clone(), found), 0));
+            return Some(successor(blocks, scan, (block0.clone(), *contradictions), found));
         }
     }
     let found: Vec<_> = found.into_iter().map(|(candidate, _)| candidate).collect();
-    let others: Vec<_> = found.iter().map(|other| other.superblock.clone()).collect();
     let newest = debris::newest_of_pool(blocks, scan, found, options.hints.transaction);
     // That of a copy is not newer than the newest copy.
     let is_known = |found: &Candidate| {
@@ -57,13 +61,6 @@ pub(super) fn pick(blocks: &Blocks, scan: &Scan, ring: &Ring, options: &SalvageO
     let newest = newest.map(|found| match best {
         None => newer(blocks, scan, &found).unwrap_or(found),
         Some(_) => found,
-    });
-    // A block 0 with whole trees that only its space map contradicts is stale, or it is the space map that is damaged.
-    let newest = newest.map(|found| match &best {
-        Some((block0, 1..)) if is_rival(blocks, scan, block0, &found, &others) => {
-            Candidate { rival: Some(block0.generation), ..found }
-        }
-        _ => found,
     });
     let doubtful = || best.map(|(best, contradictions)| (best.with_doubt(may_be_newer), contradictions));
     newest.map(|newest| (newest, 0)).or_else(doubtful)
@@ -89,33 +86,30 @@ fn named(
     found.into_iter().find(|(candidate, _)| candidate.generation == wanted)
 }
 
-/// Whether block 0, though contradicted, may be newer than what was found.
-fn is_rival(blocks: &Blocks, scan: &Scan, block0: &Candidate, found: &Candidate, others: &[Superblock]) -> bool {
-    let later = || succession::of(blocks, scan, &block0.superblock, others);
-    block0.generation == Generation::Block0
-        && succession::is_whole(blocks, scan, &block0.superblock)
-        && !choose::is_later(blocks, scan, &found.superblock, &block0.superblock)
-        && !later().is_some_and(|later| later.proven && *later.superblock == found.superblock)
-}
-
 /// What followed the state in block 0, or that state, with what may have followed it.
-fn successor(blocks: &Blocks, scan: &Scan, block0: Candidate, found: Vec<(Candidate, u64)>) -> Candidate {
-    let others: Vec<_> = found.iter().map(|(other, _)| other.superblock.clone()).collect();
-    let Some(later) = succession::of(blocks, scan, &block0.superblock, &others) else { return block0 };
-    let later = (later.superblock.clone(), later.proven);
-    let candidate = found.into_iter().map(|(candidate, _)| candidate).find(|found| found.superblock == later.0);
-    let Some(candidate) = candidate else { return block0 };
-    if later.1 {
-        return Candidate {
-            reason: "it followed the state that block 0 has: block 0 is stale".to_owned(),
-            ..candidate
-        };
+fn successor(
+    blocks: &Blocks,
+    scan: &Scan,
+    (block0, contradictions): (Candidate, u64),
+    found: Vec<(Candidate, u64)>,
+) -> (Candidate, u64) {
+    let found: Vec<_> = found.into_iter().map(|(candidate, _)| candidate).collect();
+    let others: Vec<_> = found.iter().map(|other| other.superblock.clone()).collect();
+    let later = succession::of(blocks, scan, &block0.superblock, &others);
+    let candidate = later.and_then(|later| found.iter().find(|found| found.superblock == *later.superblock));
+    let Some((later, candidate)) = later.zip(candidate.cloned()) else {
+        let rival = found.first().filter(|_| contradictions > 0).map(|found| found.generation);
+        return (Candidate { rival, ..block0 }, contradictions);
+    };
+    if later.proven {
+        let reason = "it followed the state that block 0 has: block 0 is stale".to_owned();
+        return (Candidate { reason, ..candidate }, 0);
     }
     if succession::is_empty(blocks, &block0.superblock) {
         let reason = "block 0 has no devices: it is older than this, or the pool was made anew over it".to_owned();
-        return Candidate { reason, rival: Some(Generation::Block0), ..candidate };
+        return (Candidate { reason, rival: Some(Generation::Block0), ..candidate }, 0);
     }
-    Candidate { rival: Some(candidate.generation), ..block0 }
+    (Candidate { rival: Some(candidate.generation), ..block0 }, contradictions)
 }
 
 /// A commit later than one found by its index, when its trees are all that is left of it.
