@@ -6,6 +6,7 @@ use crate::edit::{Action, EDIT, Edit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tierlift_ondisk::thin::{BlockSize, Family};
+use tierlift_ondisk::units::DeviceId;
 use tierlift_pool::{Generation, Hints, SalvageOptions, View};
 
 /// Bytes before the edits.
@@ -89,12 +90,18 @@ impl Case {
             3 => Some(Generation::Block0),
             _ => None,
         };
+        // The same for one device alone.
+        let device = DeviceId(block.0 % 16);
+        let (generation, devices) = match generation.filter(|_| self.flag(3)) {
+            Some(chosen) => (None, BTreeMap::from([(device, chosen)])),
+            None => (generation, BTreeMap::new()),
+        };
         SalvageOptions {
             block_size: self.block_size(),
             family: self.family(),
             hints: Hints::default(),
             generation,
-            devices: BTreeMap::new(),
+            devices,
             unattributed: self.wanted & 3 == 3,
         }
     }

@@ -67,7 +67,8 @@ pub fn generations(input: &[u8]) {
     assert_eq!(all.iter().filter(|view| view.chosen).count(), 1);
     let other = usize::from(case.flag(0)) * (all.len() - 1);
     let generation = Some(all[other].generation);
-    let salvage = salvaged(&case, &SalvageOptions { generation, ..options }).expect("what is told can be used");
+    let salvage = salvaged(&case, &SalvageOptions { generation, devices: BTreeMap::new(), ..options })
+        .expect("what is told can be used");
     assert_eq!(Some(salvage.report.generation), generation);
 }
 
