@@ -226,3 +226,18 @@ fn what_is_no_pack_file_or_no_metadata_is_refused() {
     }
     assert_eq!(bench.files(), files, "nothing is left behind");
 }
+
+#[test]
+fn without_any_superblock_the_length_of_the_pool_must_be_given() {
+    let bench = Bench::new("F5-v2-4k");
+    let mut bytes = bench.bytes("tmeta.img");
+    bytes[..4096].fill(0);
+    std::fs::write(bench.path("tmeta.img"), bytes).unwrap();
+    let answer = bench.repair("new.img", &["--chunk-size", "128"]);
+    assert_eq!(answer.code, 4, "{}", answer.err);
+    assert!(answer.err.contains("--chunks") && !bench.exists("new.img"), "{}", answer.err);
+    let chunks = "100000";
+    let answer = bench.repair("new.img", &["--chunk-size", "128", "--chunks", chunks]);
+    assert_eq!(answer.code, 1, "{}{}", answer.out, answer.err);
+    bench.assert_reads_right("new.img");
+}

@@ -39,7 +39,7 @@ pub use ring::{CopyPlace, Ring, RingState};
 pub use run::{Lookup, Run, RunMap, Runs};
 pub use salvage::{
     Adopted, DeviceChoice, Generation, GenerationView, Hints, Origin, Salvage, SalvageOptions, SalvageReport,
-    SalvagedDevice, Unattributed, generations, salvage,
+    SalvagedDevice, UNKNOWN_LENGTH, Unattributed, generations, salvage,
 };
 pub use stat::{DeviceStat, FlagsStat, Stat, TierStat, Usage};
 pub use tally::{Counter, Tally};

@@ -7,7 +7,7 @@
 use super::choose::Candidate;
 use super::classify::Classifier;
 use super::committed::{Committed, Count};
-use super::options::{Generation, Hints};
+use super::options::{Generation, Hints, UNKNOWN_LENGTH};
 use super::reach::{Tree, within};
 use super::scan::Scan;
 use crate::blocks::Blocks;
@@ -331,8 +331,7 @@ fn from_nothing(size: BlockSize, details: Option<DetailsSize>) -> Superblock {
         Some(DetailsSize::QnapClone) => (4, flags::SUPERBLOCK_BACKUP | flags::FAST_BLOCK_CLONE),
         _ => (2, 0),
     };
-    // The largest address space there is: what bounds a chunk is then only what devices hold.
-    let data_map = SpaceMapRoot { nr_blocks: 1 << 40, ..SpaceMapRoot::default() };
+    let data_map = SpaceMapRoot { nr_blocks: UNKNOWN_LENGTH, ..SpaceMapRoot::default() };
     Superblock {
         flags,
         number: MetaBlock(0),

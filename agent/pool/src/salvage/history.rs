@@ -80,20 +80,21 @@ impl Chronicle<'_> {
     pub(crate) fn pasts(&self, committed: &Committed, interest: impl Iterator<Item = MetaBlock>) -> Vec<Past> {
         let mut unbroken: BlockSet = interest.filter(|block| is_used(committed, *block)).collect();
         let mut later = self.superblock.clone();
-        let mut pasts = Vec::new();
+        let mut pasts: Vec<Past> = Vec::new();
         let mut nodes = 0_usize;
         for (superblock, directly) in self.superblocks() {
-            let Some((reach, committed)) = self.follow(&superblock) else { break };
+            let Some((reach, older)) = self.follow(&superblock) else { break };
             nodes = nodes.saturating_add(reach.facts.len());
-            if pasts.len() >= self.most || nodes > MOST_NODES {
+            let newer = pasts.last().map_or(committed, |past| &past.committed);
+            let in_circle = directly || self.lies_in_circle((&superblock, &older), (&later, newer));
+            if pasts.len() >= self.most || nodes > MOST_NODES || !in_circle {
                 break;
             }
-            unbroken
-                .retain(|block| is_used(&committed, *block) && (directly || !was_passed(*block, &superblock, &later)));
-            let mut orphans = orphans(self.blocks, self.scan, &committed, &reach);
+            unbroken.retain(|block| is_used(&older, *block) && (directly || !was_passed(*block, &superblock, &later)));
+            let mut orphans = orphans(self.blocks, self.scan, &older, &reach);
             orphans.retain(|orphan| orphan.tree == Tree::Mapping && unbroken.contains(&orphan.child.block));
             later = superblock.clone();
-            pasts.push(Past { superblock, reach, committed, orphans, unbroken: unbroken.clone() });
+            pasts.push(Past { superblock, reach, committed: older, orphans, unbroken: unbroken.clone() });
         }
         pasts
     }
@@ -135,6 +136,19 @@ impl Chronicle<'_> {
             found.extend(all.into_iter().skip(own.saturating_add(1)).map(|superblock| (superblock, false)));
         }
         found
+    }
+
+    /// Whether all that is new since an older generation lies where the allocator came by on its circle from one to the other.
+    /// Where a pool was activated in between it began anew at the start, and what it came by is not known.
+    fn lies_in_circle(&self, older: (&Superblock, &Committed), newer: (&Superblock, &Committed)) -> bool {
+        let is_new = |block: MetaBlock| older.1.count(block) == Count::Exactly(0) && is_used(newer.1, block);
+        // The bitmaps that count the index block itself may come right behind it.
+        let index = newer.0.metadata_map.bitmap_root.0;
+        let behind = (index..self.blocks.count()).skip(1).take_while(|block| is_new(MetaBlock(*block)));
+        let last = MetaBlock(behind.last().unwrap_or(index));
+        let is_behind = |block: MetaBlock| block.0 > index && block <= last;
+        let mut nodes = self.scan.nodes.keys();
+        nodes.all(|block| !is_new(*block) || was_passed(*block, older.0, newer.0) || is_behind(*block))
     }
 
     fn follow(&self, superblock: &Superblock) -> Option<(Reach, Committed)> {

@@ -37,7 +37,8 @@ mod upper_level;
 
 pub use generations::{GenerationView, generations};
 pub use options::{
-    Adopted, DeviceChoice, Generation, Hints, Origin, SalvageOptions, SalvageReport, SalvagedDevice, Unattributed,
+    Adopted, DeviceChoice, Generation, Hints, Origin, SalvageOptions, SalvageReport, SalvagedDevice, UNKNOWN_LENGTH,
+    Unattributed,
 };
 
 use crate::blocks::{Blocks, View};

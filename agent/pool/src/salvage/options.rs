@@ -7,6 +7,10 @@ use std::fmt;
 use tierlift_ondisk::thin::{BlockSize, Family};
 use tierlift_ondisk::units::{DeviceId, MetaBlock, Sectors};
 
+/// Length of a pool in chunks, when no superblock is left to tell: the largest address space there is, so that what bounds a
+/// chunk is only what devices hold. Nothing can be rebuilt with it.
+pub const UNKNOWN_LENGTH: u64 = 1 << 40;
+
 /// Facts about the pool from elsewhere (the volume group's text), for when no superblock is left.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Hints {

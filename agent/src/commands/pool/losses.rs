@@ -59,8 +59,8 @@ fn device_notes(device: &RebuiltDevice) -> Option<String> {
     }
     let last = device.marked_up_to?;
     Some(format!(
-        "device {id}: where its last lost range ends is not known; marked as errors up to chunk {last} (--device-size {id}=BYTES \
-         marks up to its end)"
+        "device {id}: its last lost range is marked as errors up to chunk {last}; without --device-size {id}=BYTES that is an \
+         estimate"
     ))
 }
 

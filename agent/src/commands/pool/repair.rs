@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tierlift_ondisk::units::{Bytes, DeviceId};
 use tierlift_pool::rebuild::{Format, RebuildError, RebuildOptions, Rebuilt, rebuild};
-use tierlift_pool::{Pool, Salvage, SalvageReport};
+use tierlift_pool::{Pool, Salvage, SalvageReport, UNKNOWN_LENGTH};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::commands) struct Args {
@@ -98,6 +98,13 @@ struct Report<'a> {
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     args.check()?;
     let Salvage { pool, report: salvaged } = args.salvage.open(&args.meta, &args.devices)?;
+    if pool.chunks() == UNKNOWN_LENGTH {
+        return Err(Failure::unusable(
+            "no superblock is left to tell how long the pool is, and new metadata must say it: add --chunks, the data volume's \
+             length in chunks (LVM's text has it in extents), and --chunk-size. Nothing was written",
+        )
+        .into());
+    }
     let options = args.options(&pool)?;
     let mut target =
         args.output.as_deref().map(|path| Target::open(path, args.force, &[&args.meta.place])).transpose()?;
