@@ -237,7 +237,10 @@ fn candidate(
     if superblock.tier_num > 0 {
         superblock.tier_root = tiers.or_else(|| empty_leaf(scan, &parentless)).unwrap_or(nowhere);
     }
-    let reason = "found by scanning: its space map agrees with the nodes it counts".to_owned();
+    let reason =
+        "found by scanning: its space map agrees with the nodes it counts; of a later commit whose space map is \
+                  lost too nothing would be known"
+            .to_owned();
     let generation = Generation::Index { block: judged.block };
     superblock.metadata_map.ref_count_root = overflow_tree(blocks, scan, judged, &parentless).unwrap_or(nowhere);
     Some((

@@ -20,8 +20,9 @@ use tierlift_ondisk::thin::ring::SLOTS;
 use tierlift_ondisk::thin::{DeviceDetails, Superblock, flags};
 use tierlift_ondisk::units::MetaBlock;
 
-/// Witnesses heard.
+/// Witnesses heard, and generations looked at for them.
 const MOST_WITNESSES: usize = 8;
+const MOST_LOOKED_AT: usize = 64;
 /// Nodes that speak for an order beside other evidence: a block that was used again may by chance hold what an older tree
 /// expects there.
 const SOME: usize = 3;
@@ -159,7 +160,7 @@ fn is_proven(
     let nodes = |superblock| Nodes::of(blocks, scan, superblock);
     let Some((first, second)) = nodes(first).zip(nodes(second)) else { return false };
     let (mut heard, mut total) = (0_usize, 0_usize);
-    for witness in others.iter().filter_map(nodes) {
+    for witness in others.iter().take(MOST_LOOKED_AT).filter_map(nodes) {
         if !witness.lacks_some_of_both(&first, &second) {
             continue;
         }
