@@ -19,6 +19,7 @@ mod graft;
 mod hidden;
 mod history;
 mod lineage;
+mod maps;
 mod matching;
 mod newer;
 mod options;

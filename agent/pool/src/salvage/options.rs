@@ -249,6 +249,8 @@ pub struct SalvageReport {
     pub lost_mappings: u64,
     /// Blocks of mapping trees, device records and the tier tree that stay lost.
     pub lost_blocks: usize,
+    /// Blocks of space maps that are lost. They hold no data: a rebuild counts anew.
+    pub lost_map_blocks: usize,
     /// Noteworthy.
     pub notes: Vec<String>,
 }
@@ -259,6 +261,7 @@ impl SalvageReport {
         self.generation == Generation::Block0
             && self.flipped_bits == 0
             && self.lost_blocks == 0
+            && self.lost_map_blocks == 0
             && self.adopted.is_empty()
             && self.contradictions == 0
             && self.rival.is_none()

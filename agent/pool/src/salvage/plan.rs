@@ -6,7 +6,6 @@ use super::borrow::{self, Wish};
 use super::choose::Candidate;
 use super::classify::{Classifier, tiers_whole};
 use super::committed::Committed;
-use super::hidden;
 use super::history::{Chronicle, MOST_PASTS, Past};
 use super::lineage::Lineage;
 use super::options::{Adopted, Generation, Origin, SalvageOptions, SalvageReport, SalvagedDevice};
@@ -15,6 +14,7 @@ use super::reach::{Reach, Tree};
 use super::scan::Scan;
 use super::synthesize::Synthesizer;
 use super::{Salvage, is_ordinary};
+use super::{hidden, maps};
 use crate::blocks::{Blocks, Patches};
 use crate::error::PoolError;
 use crate::pool::Pool;
@@ -86,6 +86,7 @@ pub(super) fn carry_out(
     let devices = work.devices(&work.records());
     work.tell_unknown_tiers(candidate.generation);
     let lost_blocks = work.lost_blocks();
+    let lost_map_blocks = maps::lost_blocks(&work.blocks, work.scan, &work.superblock);
     let lost_mappings = lost_mappings(&devices).saturating_add(work.lost_without_record(&undecided));
     let unattributed = if options.unattributed { work.hand_out(&undecided) } else { Vec::new() };
     let pool = Pool::with_blocks(work.patched(), work.superblock.clone())?.with_family(family);
@@ -106,6 +107,7 @@ pub(super) fn carry_out(
         chosen_devices,
         lost_mappings,
         lost_blocks,
+        lost_map_blocks,
         notes: work.notes,
     };
     Ok(Salvage { pool, report })

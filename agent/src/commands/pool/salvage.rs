@@ -171,6 +171,7 @@ fn write_report(report: &SalvageReport, out: &mut String) -> std::fmt::Result {
         (report.broken, "blocks that are neither zeros nor sound"),
         (report.unreadable, "blocks that cannot be read"),
         (report.adopted.len() as u64, "lost inner nodes put together again from their children"),
+        (report.lost_map_blocks as u64, "blocks of space maps lost: no data is in them, and a repair counts anew"),
         (report.undecided as u64, "sound nodes whose parent cannot be told: what they hold counts as lost"),
     ];
     for (count, text) in told.into_iter().filter(|(count, _)| *count > 0) {
