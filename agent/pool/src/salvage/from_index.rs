@@ -230,9 +230,8 @@ fn candidate(
     let roots = of_tree(Tree::Roots);
     let tiers = of_tree(Tree::Tier);
     let nowhere = MetaBlock(0);
-    let is_new = details.as_ref().is_some_and(|(_, _, records)| records.is_empty());
-    let no_devices = || empty_leaf(scan, &parentless).filter(|_| is_new);
-    superblock.mapping_root = roots.or_else(no_devices).unwrap_or(LOST_MAPPING_ROOT);
+    // Also for a pool just made, whose list is empty and looks like any other: it may be all that is left of a pool in use.
+    superblock.mapping_root = roots.unwrap_or(LOST_MAPPING_ROOT);
     superblock.details_root = details.as_ref().map_or(LOST_DETAILS_ROOT, |(block, ..)| *block);
     if superblock.tier_num > 0 {
         superblock.tier_root = tiers.or_else(|| empty_leaf(scan, &parentless)).unwrap_or(nowhere);

@@ -49,15 +49,16 @@ pub(super) fn than(blocks: &Blocks, scan: &Scan, known: &Superblock, family: Fam
     let indexes = scan.indexes.iter().filter(|index| **index != from);
     let end = indexes.map(|index| distance(from, *index)).min();
     let is_near = |block: MetaBlock| end.is_none_or(|end| distance(from, block) < end);
-    lists.into_iter().filter(|list| is_near(*list)).take(MOST_LISTS).find_map(|list| {
+    let mut fitting = lists.into_iter().filter(|list| is_near(*list)).take(MOST_LISTS).filter_map(|list| {
         let mut later = Superblock { mapping_root: list, ..known.clone() };
         let reach = Reach::from_superblock(blocks, scan, &later);
         let ours = |tree: Tree| matches!(tree, Tree::Roots | Tree::Mapping);
         let nodes = reach.facts.iter().filter(|(_, fact)| ours(fact.tree)).map(|(block, _)| block);
         let lost = reach.dangling.iter().filter(|(_, lost)| ours(lost.tree)).map(|(block, _)| block);
-        if !nodes.chain(lost).all(|block| !is_free(*block) || is_near(*block))
-            || !is_empty && !is_akin(blocks, scan, known, &later)
-        {
+        let is_part = |block: &MetaBlock| !is_free(*block) || is_near(*block);
+        // Of a pool just made nothing else can be asked than that all is there.
+        let is_later = if is_empty { reach.dangling.is_empty() } else { is_akin(blocks, scan, known, &later) };
+        if !is_later || !nodes.chain(lost).all(is_part) {
             return None;
         }
         later.details_root = *details.iter().find(|details| fits(blocks, &later, **details, &reach))?;
@@ -67,7 +68,11 @@ pub(super) fn than(blocks: &Blocks, scan: &Scan, known: &Superblock, family: Fam
             "found by scanning: its space map is lost, but its trees are later than all that have one".to_owned();
         let generation = Generation::Trees { block: list };
         Some(Candidate { generation, superblock: later, reason, certain: false, doubtful: false, rival: None })
-    })
+    });
+    let newest = fitting.next()?;
+    // Whatever is there of another pool besides: nothing tells which was made last.
+    let is_other = |other: &Candidate| !is_akin(blocks, scan, &newest.superblock, &other.superblock);
+    (!is_empty || !fitting.any(|other| is_other(&other))).then_some(newest)
 }
 
 /// How far the allocator goes from one block to another.
