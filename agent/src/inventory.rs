@@ -77,11 +77,31 @@ pub struct Array {
     /// The member (index into `members`) that alone carries all the data, when the array can be used through one: a mirror
     /// half or a single disk. `None` when the array cannot be used; `notes` says why.
     pub usable_member: Option<usize>,
+    /// How it is put together from several members; `None` when that cannot be done or is not needed (`usable_member`).
+    #[serde(default)]
+    pub assembly: Option<Assembly>,
     /// What it carries and what else is good to know; nothing of this is wrong.
     #[serde(default)]
     pub carries: Vec<String>,
     /// What is wrong with it.
     pub notes: Vec<String>,
+}
+
+/// How an array is put together: decided by superblocks and sampling, executed by the own reader, or by mdadm over overlays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assembly {
+    /// -1 linear, 0, 1, 4, 5, 6, 10.
+    pub level: i32,
+    /// md's number for the layout of the level (5 and 6: 2 is left-symmetric; 10: 0x102 is near 2; else 0).
+    pub layout: u32,
+    /// Chunk size; 0 where the level has none.
+    pub chunk: Sectors,
+    /// Sectors of data on each member; of a linear or unequal RAID 0 array the smallest.
+    pub component: Sectors,
+    /// The member (index into [`Array::members`]) in each role, `None` where it is missing or must not be used.
+    pub roles: Vec<Option<usize>>,
+    /// What proves that these members in these roles belong together.
+    pub evidence: Vec<String>,
 }
 
 /// One member of an md array.

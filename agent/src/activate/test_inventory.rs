@@ -43,6 +43,7 @@ fn array(disk: usize, data_offset: u64) -> Array {
         system: false,
         members: vec![member],
         usable_member: Some(0),
+        assembly: None,
         carries: vec![],
         notes: vec![],
     }

@@ -86,6 +86,7 @@ impl Search {
             system,
             members: members.iter().zip(&verdicts).map(|(found, verdict)| member(found, verdict)).collect(),
             usable_member,
+            assembly: None,
             carries: remarks,
             notes,
         })
