@@ -104,11 +104,24 @@ pub struct Assembly {
     pub evidence: Vec<String>,
 }
 
+/// Sectors of a member, counted from where its data begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRange {
+    /// First sector.
+    pub start: Sectors,
+    /// Length.
+    pub length: Sectors,
+}
+
 /// One member of an md array.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Member {
-    /// The partition (or whole disk) the member lies on.
+    /// The partition (or whole disk) the member lies on. Of a member that lies on another array, the stretch of that array,
+    /// and `disk` names none.
     pub place: Extents,
+    /// The array (index into [`Inventory::arrays`]) the member lies on: RAID 50, RAID 60.
+    #[serde(default)]
+    pub on_array: Option<usize>,
     /// First sector of the data inside `place`.
     pub data_offset: Sectors,
     /// Role in the array, `None` for a spare or failed member.
@@ -120,6 +133,15 @@ pub struct Member {
     /// Its data are as new as any in the array.
     #[serde(default)]
     pub current: bool,
+    /// Sectors of data on this member; 0 when not known.
+    #[serde(default)]
+    pub data_size: Sectors,
+    /// Where its data end when it was not rebuilt to the end.
+    #[serde(default)]
+    pub rebuilt_to: Option<Sectors>,
+    /// Its bad-block log: here it holds no valid data.
+    #[serde(default)]
+    pub bad_blocks: Vec<MemberRange>,
     /// Judgement for people: "current", "stale: 12 events behind".
     pub verdict: String,
 }

@@ -13,12 +13,18 @@ use byteorder::{ByteOrder, LittleEndian};
 pub const SUPERBLOCK_BYTES: usize = 4096;
 /// Magic number of every version.
 pub const MAGIC: u32 = 0xa92b_4efc;
+/// Feature bit: the member has a write-intent bitmap.
+pub const FEATURE_BITMAP: u32 = 1;
 /// Feature bit: `recovery_offset` is valid, the member is not fully rebuilt.
 pub const FEATURE_RECOVERING: u32 = 2;
 /// Feature bit: a reshape is under way.
 pub const FEATURE_RESHAPE: u32 = 4;
 /// Feature bit: the bad-block log has entries.
 pub const FEATURE_BAD_BLOCKS: u32 = 8;
+/// Feature bit: the reshape runs from the end to the start.
+pub const FEATURE_RESHAPE_BACKWARDS: u32 = 0x20;
+/// Feature bit: the reshape moves the data on each member.
+pub const FEATURE_NEW_OFFSET: u32 = 0x40;
 
 const FIXED_BYTES: usize = 256;
 const MAX_DEVICES: u32 = 1920;
@@ -68,8 +74,23 @@ impl From<Role> for u16 {
     }
 }
 
+/// What an array is being turned into (valid with [`FEATURE_RESHAPE`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reshape {
+    /// The level it will have.
+    pub level: i32,
+    /// Members it gains, negative for those it loses.
+    pub delta_disks: i32,
+    /// The layout it will have.
+    pub layout: i32,
+    /// The chunk size it will have, in sectors.
+    pub chunk: u32,
+    /// Sectors the data move on each member (with [`FEATURE_NEW_OFFSET`]).
+    pub offset: i32,
+}
+
 /// A version 1 superblock: the fields a read-only recovery needs, in the order they lie on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Superblock {
     /// Feature bits.
     pub features: u32,
@@ -89,8 +110,12 @@ pub struct Superblock {
     pub chunk: u32,
     /// Members the array should have.
     pub raid_disks: u32,
+    /// Place of the write-intent bitmap, in sectors from the superblock (with [`FEATURE_BITMAP`]).
+    pub bitmap_offset: i32,
     /// Array sectors already reshaped (with [`FEATURE_RESHAPE`]).
     pub reshape_position: u64,
+    /// What a reshape leads to.
+    pub reshape: Reshape,
     /// First data sector of the member.
     pub data_offset: Sectors,
     /// Sectors available for data.
@@ -103,6 +128,8 @@ pub struct Superblock {
     pub device_number: u32,
     /// Identity of this member.
     pub device_uuid: [u8; 16],
+    /// Left shift of the numbers in the bad-block log.
+    pub bad_blocks_shift: u8,
     /// Size of the bad-block log in sectors.
     pub bad_blocks_size: u16,
     /// Place of the bad-block log, in sectors from the superblock; 0 for none.
@@ -162,13 +189,22 @@ impl Superblock {
             size: Sectors(fields.u64("size", 80)?),
             chunk: fields.u32("chunk size", 88)?,
             raid_disks: fields.u32("number of members", 92)?,
+            bitmap_offset: fields.i32("bitmap", 96)?,
             reshape_position: fields.u64("reshape position", 104)?,
+            reshape: Reshape {
+                level: fields.i32("new level", 100)?,
+                delta_disks: fields.i32("members added", 112)?,
+                layout: fields.i32("new layout", 116)?,
+                chunk: fields.u32("new chunk size", 120)?,
+                offset: fields.i32("new offset", 124)?,
+            },
             data_offset: Sectors(fields.u64("data offset", 128)?),
             data_size: Sectors(fields.u64("data size", 136)?),
             super_offset: Sectors(fields.u64("own place", 144)?),
             recovery_offset: fields.u64("recovery offset", 152)?,
             device_number: fields.u32("device number", 160)?,
             device_uuid: fields.array("device uuid", 168)?,
+            bad_blocks_shift: fields.array::<1>("bad-block log shift", 185)?[0],
             bad_blocks_size: fields.u16("bad-block log size", 186)?,
             bad_blocks_offset: fields.i32("bad-block log", 188)?,
             updated: seconds(fields.u64("update time", 192)?),
@@ -180,7 +216,7 @@ impl Superblock {
         })
     }
 
-    /// Writes the superblock with a right checksum; without bitmap, reshape geometry or journal.
+    /// Writes the superblock with a right checksum; without counters of corrected reads, device flags and journal.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![0; SUPERBLOCK_BYTES];
         put(&mut out, 0, &MAGIC.to_le_bytes());
@@ -194,13 +230,20 @@ impl Superblock {
         put(&mut out, 80, &self.size.0.to_le_bytes());
         put(&mut out, 88, &self.chunk.to_le_bytes());
         put(&mut out, 92, &self.raid_disks.to_le_bytes());
+        put(&mut out, 96, &self.bitmap_offset.to_le_bytes());
+        put(&mut out, 100, &self.reshape.level.to_le_bytes());
         put(&mut out, 104, &self.reshape_position.to_le_bytes());
+        put(&mut out, 112, &self.reshape.delta_disks.to_le_bytes());
+        put(&mut out, 116, &self.reshape.layout.to_le_bytes());
+        put(&mut out, 120, &self.reshape.chunk.to_le_bytes());
+        put(&mut out, 124, &self.reshape.offset.to_le_bytes());
         put(&mut out, 128, &self.data_offset.0.to_le_bytes());
         put(&mut out, 136, &self.data_size.0.to_le_bytes());
         put(&mut out, 144, &self.super_offset.0.to_le_bytes());
         put(&mut out, 152, &self.recovery_offset.to_le_bytes());
         put(&mut out, 160, &self.device_number.to_le_bytes());
         put(&mut out, 168, &self.device_uuid);
+        put(&mut out, 185, &[self.bad_blocks_shift]);
         put(&mut out, 186, &self.bad_blocks_size.to_le_bytes());
         put(&mut out, 188, &self.bad_blocks_offset.to_le_bytes());
         put(&mut out, 192, &self.updated.to_le_bytes());
@@ -309,6 +352,9 @@ mod tests {
             chunk: 0,
             raid_disks: 2,
             reshape_position: u64::MAX,
+            bitmap_offset: 8,
+            reshape: Reshape { level: 6, delta_disks: -1, layout: 2, chunk: 128, offset: -3 },
+            bad_blocks_shift: 3,
             data_offset: Sectors(0),
             data_size: Sectors(2000),
             super_offset: Sectors(2264),

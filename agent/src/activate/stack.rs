@@ -254,7 +254,7 @@ impl<'a> Builder<'a> {
     /// A read-only device over the stretches of a volume; `None` when it has no length.
     fn linear(&mut self, volume: &LogicalVolume, purpose: &str) -> Result<Option<String>, PlanError> {
         let pieces = stretches_on_disks(self.inventory, self.index, &volume.name);
-        let table = self.table(pieces.map_err(|error| PlanError(format!("{error:#}")))?);
+        let table = self.table(pieces.map_err(|error| PlanError(format!("{error:#}")))?)?;
         if table.is_empty() {
             return Ok(None);
         }
@@ -278,19 +278,29 @@ impl<'a> Builder<'a> {
         Ok(Some(name))
     }
 
-    fn table(&self, pieces: Vec<(Sectors, DiskTarget)>) -> Vec<TargetLine> {
+    fn table(&self, pieces: Vec<(Sectors, DiskTarget)>) -> Result<Vec<TargetLine>, PlanError> {
         let mut table = Table::default();
         for (length, target) in pieces {
             match target {
                 DiskTarget::Zero => table.add(length.0, "zero", ""),
                 DiskTarget::Error => table.add(length.0, "error", ""),
+                DiskTarget::Array { array, .. } => return Err(self.striped(array)),
                 DiskTarget::Place(place) => match self.member(&place) {
                     Some(member) => table.add(length.0, "linear", format!("{member} {}", place.sector)),
                     None => table.add(length.0, "error", ""),
                 },
             }
         }
-        table.lines
+        Ok(table.lines)
+    }
+
+    fn striped(&self, array: usize) -> PlanError {
+        let name = self.inventory.arrays.get(array).map(|array| format!("{} ({})", array.name, array.level));
+        PlanError(format!(
+            "array {} lies on several disks at once; devices on such arrays are not made yet. Reading it with `tierlift pool \
+             read` works",
+            name.unwrap_or_default()
+        ))
     }
 
     /// The overlay over a place.

@@ -27,6 +27,10 @@ fn array(disk: usize, data_offset: u64) -> Array {
     let place = Extents { disk, start: Sectors(2_120_584), length: Sectors(400_000) };
     let member = Member {
         place,
+        on_array: None,
+        data_size: Sectors(0),
+        rebuilt_to: None,
+        bad_blocks: vec![],
         data_offset: Sectors(data_offset),
         role: Some(0),
         events: 7,

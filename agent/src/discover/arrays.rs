@@ -130,11 +130,15 @@ fn member(found: &Found, verdict: &Verdict) -> Member {
     };
     Member {
         place: found.place.clone(),
+        on_array: None,
         data_offset: found.block.data_offset,
         role,
         events: found.block.events,
         update_time: found.block.updated,
         current: *verdict == Verdict::Current,
+        data_size: found.block.data_size,
+        rebuilt_to: None,
+        bad_blocks: Vec::new(),
         verdict: verdict.to_string(),
     }
 }

@@ -252,7 +252,6 @@ mod tests {
             name: "1".into(),
             created: 0,
             level: 1,
-            layout: 0,
             size: Sectors(1000),
             chunk: 0,
             raid_disks: 2,
@@ -269,8 +268,8 @@ mod tests {
             events: 100,
             resync_offset: u64::MAX,
             checksum_ok: true,
-            qnap_feature: 0,
             roles: vec![Role::Active(0), Role::Active(1)],
+            ..Superblock::default()
         }
     }
 

@@ -24,6 +24,13 @@ pub struct DiskPlace {
 pub enum DiskTarget {
     /// On a disk.
     Place(DiskPlace),
+    /// On an array of several members, so at no single place of any disk.
+    Array {
+        /// Index into [`Inventory::arrays`]; its `assembly` says how it is put together.
+        array: usize,
+        /// Sector of the array.
+        sector: Sectors,
+    },
     /// Zeros by definition.
     Zero,
     /// Cannot be read: missing disks or extents, or beyond the end of what is there.
@@ -140,6 +147,7 @@ pub fn view(inventory: &Inventory, group: usize, volume: &str) -> anyhow::Result
             DiskTarget::Error => {
                 Piece::Missing(format!("{volume}: this part lies on a disk or extents that are missing"))
             }
+            DiskTarget::Array { array, .. } => bail!("{volume} lies on array {array}, which several disks make up"),
             DiskTarget::Place(place) => {
                 let view = match disks.get(&place.partition.disk) {
                     Some(view) => view.clone(),

@@ -277,8 +277,8 @@ impl Disk<'_> {
             events: 4711,
             resync_offset: u64::MAX,
             checksum_ok: true,
-            qnap_feature: 0,
             roles,
+            ..Superblock::default()
         };
         // An empty bad-block log is all ones.
         self.put(part.0 + place.0 - 8, &[0xff; 4096])?;
