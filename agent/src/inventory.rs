@@ -2,6 +2,7 @@
 //! read. Plain values only; nothing here reads or writes a device.
 
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::path::PathBuf;
 use tierlift_ondisk::units::{Bytes, Chunk, DeviceId, Extent, Sectors};
 
@@ -31,6 +32,31 @@ pub struct Disk {
     pub partitions: Vec<Partition>,
     /// What the whole disk holds when it has no partitions, or why it could not be read.
     pub content: Option<String>,
+    /// What a map of ddrescue says was never read from the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescue_map: Option<RescueMap>,
+}
+
+/// Parts of an image that ddrescue could not read, or has not read yet: they give I/O errors, never zeros.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RescueMap {
+    /// The map file.
+    pub path: PathBuf,
+    /// Bytes in all unread parts.
+    pub unread_bytes: Bytes,
+    /// Number of unread parts.
+    pub unread_parts: usize,
+    /// The unread parts in bytes: whole sectors, in order, apart from each other. There may be very many.
+    #[serde(skip)]
+    pub unread: Vec<Range<u64>>,
+}
+
+impl RescueMap {
+    /// Counts `unread` (whole sectors, in order, apart).
+    pub fn new(path: PathBuf, unread: Vec<Range<u64>>) -> Self {
+        let bytes = unread.iter().map(|part| part.end.saturating_sub(part.start)).fold(0, u64::saturating_add);
+        Self { path, unread_bytes: Bytes(bytes), unread_parts: unread.len(), unread }
+    }
 }
 
 /// One partition.

@@ -20,7 +20,14 @@ pub fn facts(mode: Mode) -> PoolFacts {
 }
 
 fn disk(path: &str) -> Disk {
-    Disk { path: path.into(), size: Bytes(3 << 30), table: "gpt".into(), partitions: vec![], content: None }
+    Disk {
+        path: path.into(),
+        size: Bytes(3 << 30),
+        table: "gpt".into(),
+        partitions: vec![],
+        content: None,
+        rescue_map: None,
+    }
 }
 
 fn array(disk: usize, data_offset: u64) -> Array {

@@ -4,6 +4,7 @@
 //! `O_RDONLY`. A view has a fixed size; a place that cannot be read is an error, never zeros.
 
 mod concat;
+pub mod ddrescue;
 mod file;
 mod place;
 mod sub;

@@ -7,6 +7,7 @@ mod arrays;
 mod disks;
 mod groups;
 mod judge;
+mod maps;
 mod physical;
 mod probe;
 mod table;
@@ -15,6 +16,7 @@ pub use disks::default_disks;
 
 use crate::block::{FileView, SubView, View};
 use crate::inventory::{Disk, Extents, Inventory};
+use maps::Opened;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tierlift_ondisk::units::Bytes;
@@ -30,6 +32,7 @@ pub fn inventory(paths: &[PathBuf]) -> anyhow::Result<Inventory> {
     anyhow::ensure!(!paths.is_empty(), "no disk and no image file to look at; attach the disks or name image files");
     let mut search = Search::default();
     let mut seen = Vec::new();
+    let mut opened = Vec::new();
     let mut last_error = None;
     for path in paths {
         let canonical = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
@@ -39,17 +42,19 @@ pub fn inventory(paths: &[PathBuf]) -> anyhow::Result<Inventory> {
         }
         seen.push(canonical);
         match FileView::open(path) {
-            Ok(file) => search.add_disk(path.clone(), Arc::new(file)),
+            Ok(file) => opened.push(Opened::new(path, file)),
             Err(error) => {
                 search.add_unreadable(path.clone(), format!("{error:#}"));
                 last_error = Some(error);
             }
         }
     }
-    match last_error {
-        Some(error) if search.views.iter().all(Option::is_none) => Err(error),
-        _ => Ok(search.finish()),
+    if let (Some(error), true) = (last_error, opened.is_empty()) {
+        return Err(error);
     }
+    search.inventory.notes.extend(maps::apply(&mut opened));
+    opened.into_iter().for_each(|disk| search.add_disk(disk));
+    Ok(search.finish())
 }
 
 /// A search under way: the inventory so far and the open disks behind it.
@@ -68,17 +73,24 @@ impl Search {
     fn add_unreadable(&mut self, path: PathBuf, why: String) {
         self.inventory.notes.push(why.clone());
         let content = Some(format!("cannot be read: {why}"));
-        let disk = Disk { path, size: Bytes(0), table: "none".into(), partitions: Vec::new(), content };
+        let disk =
+            Disk { path, size: Bytes(0), table: "none".into(), partitions: Vec::new(), content, rescue_map: None };
         self.inventory.disks.push(disk);
         self.views.push(None);
     }
 
-    fn add_disk(&mut self, path: PathBuf, view: View) {
+    fn add_disk(&mut self, disk: Opened) {
         let index = self.inventory.disks.len();
+        let Opened { path, view, map, map_of } = disk;
         let size = view.size();
         self.views.push(Some(view.clone()));
-        let disk = Disk { path: path.clone(), size, table: "none".into(), partitions: Vec::new(), content: None };
+        let content = map_of.as_ref().map(|of| format!("a map of ddrescue, of {of}"));
+        let disk =
+            Disk { path: path.clone(), size, table: "none".into(), partitions: Vec::new(), content, rescue_map: map };
         self.inventory.disks.push(disk);
+        if map_of.is_some() {
+            return;
+        }
         let table = table::read_table(&view);
         let notes = table.notes.iter().map(|note| format!("{}: {note}", path.display()));
         self.inventory.notes.extend(notes);

@@ -204,6 +204,7 @@ fn inventory(groups: Vec<VolumeGroup>, disk: u64) -> Inventory {
         table: "none".into(),
         partitions: vec![],
         content: None,
+        rescue_map: None,
     };
     Inventory { disks: vec![disk], arrays: vec![], volume_groups: groups, notes: vec![] }
 }

@@ -1,5 +1,6 @@
 //! From a logical volume to bytes: the userland view, and the places the guest's device-mapper lines are built on.
 
+use crate::block::ddrescue::HoledView;
 use crate::block::{ConcatView, FileView, Piece, SubView, View};
 use crate::inventory::{Extents, Inventory, LogicalVolume, LogicalVolumeKind, PvPlace, StretchTarget, VolumeGroup};
 use anyhow::{Context, bail};
@@ -168,7 +169,11 @@ pub fn view(inventory: &Inventory, group: usize, volume: &str) -> anyhow::Result
 
 fn open_disk(inventory: &Inventory, disk: usize) -> anyhow::Result<View> {
     let disk = inventory.disks.get(disk).context("no such disk in the inventory")?;
-    Ok(Arc::new(FileView::open(&disk.path)?))
+    let file: View = Arc::new(FileView::open(&disk.path)?);
+    Ok(match &disk.rescue_map {
+        Some(map) => Arc::new(HoledView::new(file, map.unread.clone(), disk.path.display().to_string())),
+        None => file,
+    })
 }
 
 /// A physical volume, partition or array member as bytes, as far as it is there.
