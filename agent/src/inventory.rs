@@ -172,6 +172,37 @@ pub struct Member {
     pub verdict: String,
 }
 
+impl Array {
+    /// md's number of the level: -1 linear, else the level itself.
+    pub fn level_number(&self) -> i32 {
+        self.assembly.as_ref().map_or(1, |assembly| assembly.level)
+    }
+
+    /// The members that are used, with their roles.
+    pub fn present(&self) -> impl Iterator<Item = (u32, &Member)> {
+        let roles = self.assembly.iter().flat_map(|assembly| &assembly.roles);
+        (0..).zip(roles).filter_map(|(role, member)| Some((role, self.members.get((*member)?)?)))
+    }
+
+    /// Whether reading it takes more than one member: always, but for a mirror of which one half is here, or a single disk.
+    pub fn needs_assembly(&self) -> bool {
+        match &self.assembly {
+            Some(assembly) if assembly.level == 1 || self.raid_disks == 1 => self.present().count() > 1,
+            Some(_) => true,
+            None => false,
+        }
+    }
+
+    /// First sector behind a member's data, from the start of the member.
+    pub fn data_end(&self, member: &Member) -> u64 {
+        let component = self.assembly.as_ref().map_or(self.size, |assembly| assembly.component);
+        // Members of linear and RAID 0 arrays may differ in length.
+        let own = matches!(self.level_number(), -1 | 0) && member.data_size.0 > 0;
+        let length = if own { member.data_size } else { component };
+        member.data_offset.0.saturating_add(length.0)
+    }
+}
+
 /// An LVM volume group.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct VolumeGroup {

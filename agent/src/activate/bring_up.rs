@@ -4,7 +4,7 @@ use super::dm::{DeviceMapper, path_of};
 use super::execute::{Executed, execute, existing_members};
 use super::plan::{Choice, ModeChoice, Plan, Scratch, Wish};
 use super::session::Session;
-use super::{ground, names, scratch};
+use super::{ground, md, names, scratch};
 use crate::block::FileView;
 use crate::case::{self, Activation};
 use crate::commands::{Failure, Outcome};
@@ -85,7 +85,8 @@ pub fn bring_up(
     let sources = session.sources();
     let prepare = |path| scratch::prepare(dm, path, &sources, request.force_scratch);
     let scratch = request.scratch.as_deref().map(prepare).transpose()?;
-    let choice = Choice { scratch, existing: existing_members(dm)?, ..choice(request)? };
+    let choice =
+        Choice { scratch, existing: existing_members(dm)?, existing_arrays: md::existing()?, ..choice(request)? };
     let plan = session.plan(group, wish, &choice)?;
     let executed = if request.reuse && dm.state(&plan.device)?.is_some_and(|state| state.is_ours()) {
         Executed { already: vec![plan.device.clone()], ..Executed::default() }

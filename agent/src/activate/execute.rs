@@ -3,8 +3,8 @@
 use super::deps::Dependencies;
 use super::dm::{DeviceMapper, DmError, Made};
 use super::ground::{self, Ground};
-use super::plan::{ExistingMember, Plan};
-use super::{names, sysfs};
+use super::plan::{ExistingMember, Plan, PlannedDevice};
+use super::{md, names, sysfs};
 use anyhow::Context;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -12,6 +12,8 @@ use std::path::PathBuf;
 /// What carrying out a plan did.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Executed {
+    /// Arrays assembled.
+    pub arrays: Vec<String>,
     /// Devices made, lowest first.
     pub made: Vec<String>,
     /// Devices that were there already.
@@ -26,19 +28,48 @@ pub fn execute(dm: &DeviceMapper, plan: &Plan) -> anyhow::Result<Executed> {
     let mut done = Executed::default();
     let result = make_all(dm, plan, &mut done);
     if result.is_err() {
-        for name in done.made.iter().rev() {
-            if let Err(error) = dm.remove(name) {
-                log::warn!("{error}");
-            }
+        let (overlays, others): (Vec<&String>, Vec<&String>) =
+            done.made.iter().rev().partition(|name| is_overlay(name));
+        others.into_iter().for_each(|name| undo(dm, name));
+        if let Err(error) = md::stop_unused() {
+            log::warn!("{error:#}");
         }
+        overlays.into_iter().for_each(|name| undo(dm, name));
         ground::release_memory();
     }
     result.map(|()| done)
 }
 
+fn undo(dm: &DeviceMapper, name: &str) {
+    if let Err(error) = dm.remove(name) {
+        log::warn!("{error}");
+    }
+}
+
+/// Whether a device is a part of an overlay: what arrays stand on.
+fn is_overlay(name: &str) -> bool {
+    [names::MEMBER, names::STORE, names::SOURCE].iter().any(|prefix| name.starts_with(prefix))
+}
+
 fn make_all(dm: &DeviceMapper, plan: &Plan, done: &mut Executed) -> anyhow::Result<()> {
     let mut ground = Ground::default();
-    for device in &plan.devices {
+    let (overlays, others): (Vec<_>, Vec<_>) = plan.devices.iter().partition(|device| is_overlay(&device.name));
+    make_devices(dm, &mut ground, &overlays, done)?;
+    for array in &plan.arrays {
+        if md::assemble(array).with_context(|| format!("{} cannot be assembled", array.purpose))? {
+            done.arrays.push(array.path.clone());
+        }
+    }
+    make_devices(dm, &mut ground, &others, done)
+}
+
+fn make_devices(
+    dm: &DeviceMapper,
+    ground: &mut Ground,
+    devices: &[&PlannedDevice],
+    done: &mut Executed,
+) -> anyhow::Result<()> {
+    for device in devices {
         let id = device.id();
         if dm.state(&device.name)?.is_some_and(|state| state.uuid == id) {
             done.already.push(device.name.clone());
@@ -93,14 +124,15 @@ pub struct TakenDown {
 /// When device-mapper cannot be asked.
 pub fn take_down(dm: &DeviceMapper, devices: &[String], unmount: bool) -> anyhow::Result<TakenDown> {
     let mut done = TakenDown::default();
-    let wanted = Dependencies::read(dm)?.removal_order().into_iter().filter(|name| devices.contains(name));
-    for name in wanted {
-        remove_one(dm, &name, unmount, &mut done)?;
+    let order = Dependencies::read(dm)?.removal_order();
+    for name in order.iter().filter(|name| devices.contains(name) && !is_overlay(name)) {
+        remove_one(dm, name, unmount, &mut done)?;
     }
-    for name in Dependencies::read(dm)?.removal_order() {
-        let overlay = [names::MEMBER, names::STORE, names::SOURCE].iter().any(|prefix| name.starts_with(prefix));
-        if overlay {
-            remove_one(dm, &name, unmount, &mut done)?;
+    done.removed.extend(md::stop_unused()?);
+    let in_use: Vec<u32> = md::existing()?.into_iter().flat_map(|array| array.overlays).collect();
+    for name in Dependencies::read(dm)?.removal_order().iter().filter(|name| is_overlay(name)) {
+        if !names::number_of(name, names::MEMBER).is_some_and(|number| in_use.contains(&number)) {
+            remove_one(dm, name, unmount, &mut done)?;
         }
     }
     if dm.ours()?.is_empty() {

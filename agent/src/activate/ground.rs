@@ -24,17 +24,22 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// The table of a device with the real device under its first line.
+    /// The table of a device with the real device under its linear lines.
     ///
     /// # Errors
     /// When a source cannot be set read-only (then nothing is built on it), or a loop device cannot be had.
     pub fn table(&mut self, device: &PlannedDevice) -> anyhow::Result<Vec<TargetLine>> {
-        let (Some(backing), Some(first)) = (&device.backing, device.table.first()) else {
-            return Ok(device.table.clone());
+        let Some(backing) = &device.backing else { return Ok(device.table.clone()) };
+        let length = device.table.iter().map(|line| line.length).fold(0, u64::saturating_add);
+        let path = self.device(backing, Sectors(length))?;
+        let real = |planned: &TargetLine| match planned.target.as_str() {
+            "linear" => {
+                let start = planned.arguments.rsplit(' ').next().unwrap_or("0");
+                line(planned.start, planned.length, "linear", format!("{} {start}", path.display()))
+            }
+            _ => planned.clone(),
         };
-        let start = first.arguments.rsplit(' ').next().unwrap_or("0");
-        let path = self.device(backing, Sectors(first.length))?;
-        Ok(vec![line(0, first.length, "linear", format!("{} {start}", path.display()))])
+        Ok(device.table.iter().map(real).collect())
     }
 
     fn device(&mut self, backing: &Backing, length: Sectors) -> anyhow::Result<PathBuf> {

@@ -3,6 +3,7 @@
 //! A plan is a pure function of what was found ([`stack::plan`]); executing it is a separate step. Every device is built over
 //! an overlay, so that no write can reach a source.
 
+pub mod array;
 pub mod bring_up;
 mod deps;
 pub mod dm;
@@ -10,6 +11,7 @@ pub mod execute;
 pub mod ground;
 pub mod ioctl;
 pub mod kernel_log;
+pub mod md;
 pub mod names;
 pub mod overlay;
 pub mod plan;
@@ -21,6 +23,7 @@ pub mod stack;
 pub mod sysfs;
 #[cfg(test)]
 mod test_inventory;
+pub mod window;
 pub mod wire;
 
 /// Mark that the image puts into the appliance.

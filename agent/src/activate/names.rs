@@ -37,6 +37,16 @@ pub fn member(number: u32) -> String {
     format!("{MEMBER}{number}")
 }
 
+/// Path of the md device with this number.
+pub fn array(number: u32) -> String {
+    format!("/dev/md{number}")
+}
+
+/// The number in the kernel's name of an md device, "md100".
+pub fn array_number(name: &str) -> Option<u32> {
+    name.strip_prefix("md")?.parse().ok()
+}
+
 /// The number in a device name that begins with `prefix`.
 pub fn number_of(name: &str, prefix: &str) -> Option<u32> {
     name.strip_prefix(prefix)?.parse().ok()

@@ -7,8 +7,10 @@
 use super::dm::table_mark;
 use super::names;
 use super::plan::{Backing, Choice, PlanError, PlannedDevice, Scratch, device_path, line};
+use super::window::{disk_of, window};
 use super::wire::TargetLine;
-use crate::inventory::{Disk, Extents, Inventory, VolumeGroup};
+use crate::inventory::{Array, Extents, Inventory, PvPlace, VolumeGroup};
+use std::collections::BTreeSet;
 use tierlift_ondisk::units::{Bytes, Sectors};
 
 /// Sectors the overlay copies at a time: 8 KiB, small against the chunks above, large against a page.
@@ -59,28 +61,34 @@ pub fn all_places(inventory: &Inventory) -> Vec<Extents> {
 pub fn places<'a>(inventory: &Inventory, groups: impl Iterator<Item = &'a VolumeGroup>) -> Vec<Extents> {
     let mut places = Vec::new();
     let found = groups.flat_map(|group| &group.physical_volumes).filter_map(|pv| pv.place.as_ref());
-    for base in found.filter_map(|place| inventory.base_of(place)) {
-        if !places.contains(&base.partition) {
-            places.push(base.partition);
+    for place in found.flat_map(|place| below(inventory, place)) {
+        if !places.contains(&place) {
+            places.push(place);
         }
     }
     places
 }
 
-/// The window on a place, as far as the disk goes: an image that is cut short has no end to look at.
-fn window(inventory: &Inventory, place: &Extents) -> Result<Vec<TargetLine>, PlanError> {
-    let disk = disk_of(inventory, place)?;
-    let there = place.length.0.min(disk.size.to_sectors().0.saturating_sub(place.start.0));
-    if there == 0 {
-        let path = disk.path.display();
-        return Err(PlanError(format!("{path} ends before sector {}, where its data should begin", place.start)));
+/// The places a physical volume lies on: all members of an array that needs several, else the one that is read.
+fn below(inventory: &Inventory, place: &PvPlace) -> Vec<Extents> {
+    let array = match place {
+        PvPlace::Array(index) => inventory.arrays.get(*index).filter(|array| array.needs_assembly()),
+        PvPlace::Direct(_) => None,
+    };
+    match array {
+        Some(array) => array.present().map(|(_, member)| member.place.clone()).collect(),
+        None => inventory.base_of(place).into_iter().map(|base| base.partition).collect(),
     }
-    Ok(vec![line(0, there, "linear", format!("{} {}", disk.path.display(), place.start))])
 }
 
-fn disk_of<'a>(inventory: &'a Inventory, place: &Extents) -> Result<&'a Disk, PlanError> {
-    let disk = inventory.disks.get(place.disk);
-    disk.ok_or_else(|| PlanError(format!("the inventory names disk number {}, which does not exist", place.disk)))
+/// The arrays (index into [`Inventory::arrays`]) of a group that must be assembled from several members, each once.
+pub fn arrays(inventory: &Inventory, group: &VolumeGroup) -> BTreeSet<usize> {
+    let places = group.physical_volumes.iter().filter_map(|pv| pv.place.as_ref());
+    let arrays = places.filter_map(|place| match place {
+        PvPlace::Array(index) => Some(*index),
+        PvPlace::Direct(_) => None,
+    });
+    arrays.filter(|index| inventory.arrays.get(*index).is_some_and(Array::needs_assembly)).collect()
 }
 
 fn existing(choice: &Choice, window: &[TargetLine]) -> Option<u32> {

@@ -1,5 +1,6 @@
 //! The plan of an activation as plain values: what will be made, from what, and why. Nothing here touches a device.
 
+use super::array::PlannedArray;
 use super::dm::{path_of, unique_id};
 use super::wire::TargetLine;
 use serde::Serialize;
@@ -13,8 +14,10 @@ pub struct Plan {
     pub target: String,
     /// The device that answers the wish, one of `devices`.
     pub device: String,
-    /// All devices, in the order of making.
+    /// All devices, in the order of making: overlays, then (over `arrays`) the rest.
     pub devices: Vec<PlannedDevice>,
+    /// Arrays of several members, assembled over their overlays.
+    pub arrays: Vec<PlannedArray>,
     /// How the pool is read, `None` for a volume without a pool.
     pub mode: Option<String>,
     /// What was decided and on which evidence.
@@ -65,6 +68,33 @@ pub fn line(start: u64, length: u64, target: &str, arguments: impl Into<String>)
     TargetLine { start, length, target: target.to_owned(), arguments: arguments.into() }
 }
 
+/// A table that grows line by line, each beginning where the one before ended.
+#[derive(Debug, Default)]
+pub struct Table {
+    lines: Vec<TargetLine>,
+    end: u64,
+}
+
+impl Table {
+    /// Adds a line; one without length changes nothing.
+    pub fn add(&mut self, length: u64, target: &str, arguments: impl Into<String>) {
+        if length > 0 {
+            self.lines.push(line(self.end, length, target, arguments));
+            self.end = self.end.saturating_add(length);
+        }
+    }
+
+    /// Sectors so far.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The lines.
+    pub fn into_lines(self) -> Vec<TargetLine> {
+        self.lines
+    }
+}
+
 /// How a table names another device of the plan.
 pub fn device_path(name: &str) -> String {
     path_of(name).display().to_string()
@@ -94,6 +124,8 @@ pub struct Choice {
     pub memory_cap: Bytes,
     /// Overlays that exist already.
     pub existing: Vec<ExistingMember>,
+    /// md devices that exist already.
+    pub existing_arrays: Vec<ExistingArray>,
 }
 
 /// A mode the user insists on.
@@ -123,6 +155,15 @@ pub struct ExistingMember {
     pub number: u32,
     /// Which place of which disk it covers: [`super::dm::table_mark`] of its source device.
     pub mark: String,
+}
+
+/// An md device that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExistingArray {
+    /// Its number.
+    pub number: u32,
+    /// Numbers of the overlays it stands on, sorted; none when it is not ours.
+    pub overlays: Vec<u32>,
 }
 
 /// What the pool's own metadata say: all that a plan needs of them.

@@ -1,11 +1,12 @@
 //! The plan of a whole stack: a pure function of what was found, what the pool says and what the user chose.
 
+use super::array;
 use super::names;
 use super::overlay::{self, Member};
-use super::plan::{Choice, Mode, Plan, PlanError, PlannedDevice, PoolFacts, Wish, device_path, line};
+use super::plan::{Choice, Mode, Plan, PlanError, PlannedDevice, PoolFacts, Table, Wish, device_path, line};
 use super::pool_table;
 use super::wire::TargetLine;
-use crate::inventory::{Inventory, LogicalVolume, LogicalVolumeKind, PoolVolume, StretchTarget, VolumeGroup};
+use crate::inventory::{Array, Inventory, LogicalVolume, LogicalVolumeKind, PoolVolume, StretchTarget, VolumeGroup};
 use crate::volume::{DiskPlace, DiskTarget, stretches_on_disks};
 use tierlift_ondisk::units::{DeviceId, Sectors};
 
@@ -101,6 +102,11 @@ impl<'a> Builder<'a> {
         let places = overlay::places(inventory, std::iter::once(group));
         let members = overlay::plan(inventory, &places, choice)?;
         let devices = members.iter().flat_map(|member| member.devices.clone()).collect();
+        let mut arrays = Vec::new();
+        for index in overlay::arrays(inventory, group) {
+            let taken: Vec<u32> = arrays.iter().map(|array: &array::PlannedArray| array.number).collect();
+            arrays.push(array::plan(inventory, index, &members, choice, &taken)?);
+        }
         let target = match wish {
             Wish::Volume(name) => format!("{}/{name}", group.name),
             Wish::Thin(Some(pool), id) => format!("{}/{pool}/thin:{id}", group.name),
@@ -110,8 +116,9 @@ impl<'a> Builder<'a> {
             target,
             device: String::new(),
             devices,
+            arrays,
             mode: None,
-            evidence: Vec::new(),
+            evidence: overlay::arrays(inventory, group).iter().flat_map(|index| evidence(inventory, *index)).collect(),
             warnings: Vec::new(),
             incomplete: false,
         };
@@ -254,7 +261,7 @@ impl<'a> Builder<'a> {
     /// A read-only device over the stretches of a volume; `None` when it has no length.
     fn linear(&mut self, volume: &LogicalVolume, purpose: &str) -> Result<Option<String>, PlanError> {
         let pieces = stretches_on_disks(self.inventory, self.index, &volume.name);
-        let table = self.table(pieces.map_err(|error| PlanError(format!("{error:#}")))?)?;
+        let table = self.table(pieces.map_err(|error| PlanError(format!("{error:#}")))?);
         if table.is_empty() {
             return Ok(None);
         }
@@ -278,29 +285,38 @@ impl<'a> Builder<'a> {
         Ok(Some(name))
     }
 
-    fn table(&self, pieces: Vec<(Sectors, DiskTarget)>) -> Result<Vec<TargetLine>, PlanError> {
+    fn table(&self, pieces: Vec<(Sectors, DiskTarget)>) -> Vec<TargetLine> {
         let mut table = Table::default();
         for (length, target) in pieces {
             match target {
                 DiskTarget::Zero => table.add(length.0, "zero", ""),
                 DiskTarget::Error => table.add(length.0, "error", ""),
-                DiskTarget::Array { array, .. } => return Err(self.striped(array)),
-                DiskTarget::Place(place) => match self.member(&place) {
-                    Some(member) => table.add(length.0, "linear", format!("{member} {}", place.sector)),
+                DiskTarget::Array { array, sector } => match self.array(array) {
+                    Some(path) => table.add(length.0, "linear", format!("{path} {sector}")),
+                    None => table.add(length.0, "error", ""),
+                },
+                DiskTarget::Place(place) => match self.ground(&place) {
+                    Some(ground) => table.add(length.0, "linear", ground),
                     None => table.add(length.0, "error", ""),
                 },
             }
         }
-        Ok(table.lines)
+        table.into_lines()
     }
 
-    fn striped(&self, array: usize) -> PlanError {
-        let name = self.inventory.arrays.get(array).map(|array| format!("{} ({})", array.name, array.level));
-        PlanError(format!(
-            "array {} lies on several disks at once; devices on such arrays are not made yet. Reading it with `tierlift pool \
-             read` works",
-            name.unwrap_or_default()
-        ))
+    /// The md device of an array, when it is one of several members.
+    fn array(&self, array: usize) -> Option<&str> {
+        self.plan.arrays.iter().find(|planned| planned.array == array).map(|planned| planned.path.as_str())
+    }
+
+    /// What a line on a place rests on: the md device of a mirror with several members, else the overlay.
+    fn ground(&self, place: &DiskPlace) -> Option<String> {
+        let member = |array: &Array| array.members.iter().find(|member| member.place == place.partition).cloned();
+        let array = place.array.and_then(|index| Some((self.array(index)?, self.inventory.arrays.get(index)?)));
+        if let Some((path, member)) = array.and_then(|(path, array)| Some((path, member(array)?))) {
+            return Some(format!("{path} {}", place.sector.0.checked_sub(member.data_offset.0)?));
+        }
+        Some(format!("{} {}", self.member(place)?, place.sector))
     }
 
     /// The overlay over a place.
@@ -310,20 +326,11 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// A table that grows line by line.
-#[derive(Default)]
-struct Table {
-    lines: Vec<TargetLine>,
-    end: u64,
-}
-
-impl Table {
-    fn add(&mut self, length: u64, target: &str, arguments: impl Into<String>) {
-        if length > 0 {
-            self.lines.push(line(self.end, length, target, arguments));
-            self.end = self.end.saturating_add(length);
-        }
-    }
+/// Why an array is put together as it is.
+fn evidence(inventory: &Inventory, array: usize) -> Vec<String> {
+    let Some(array) = inventory.arrays.get(array) else { return Vec::new() };
+    let assembly = array.assembly.iter().flat_map(|assembly| &assembly.evidence);
+    assembly.map(|evidence| format!("array {}: {evidence}", array.name)).collect()
 }
 
 fn is_lost(volume: &LogicalVolume) -> bool {

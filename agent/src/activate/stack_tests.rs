@@ -1,6 +1,6 @@
 use super::*;
 use crate::activate::plan::ModeChoice;
-use crate::activate::test_inventory::{facts, inventory, stretch};
+use crate::activate::test_inventory::{facts, inventory, stretch, striped};
 use crate::inventory::PvPlace;
 use tierlift_ondisk::units::Bytes;
 
@@ -154,4 +154,23 @@ fn a_physical_volume_straight_on_a_disk_has_no_offset() {
     inventory.volume_groups[0].physical_volumes[0].place = Some(PvPlace::Direct(place));
     let plan = plan(&inventory, 0, &volume("lv544"), None, &choice()).unwrap();
     assert_eq!(tables(&plan), ["vg1-lv544: 0 8192 linear /dev/mapper/tierlift-member-0 2048"]);
+}
+
+#[test]
+fn a_striped_array_is_assembled_over_the_overlays_of_all_its_members() {
+    let mut inventory = striped();
+    // The group's extents are then those of the array.
+    let plan = plan(&inventory, 0, &Wish::Volume("lv544".into()), None, &Choice::default()).unwrap();
+    assert_eq!(plan.devices.len(), 3 * 3 + 1);
+    assert_eq!((plan.arrays.len(), plan.arrays[0].path.as_str()), (1, "/dev/md100"));
+    assert_eq!(plan.devices.last().unwrap().table[0].to_string(), "0 8192 linear /dev/md100 2048");
+    // A mirror of which both halves are here is assembled too, and one half alone is read without md.
+    inventory.arrays[0].assembly.as_mut().unwrap().level = 1;
+    inventory.arrays[0].usable_member = Some(0);
+    let mirror = super::plan(&inventory, 0, &Wish::Volume("lv544".into()), None, &Choice::default()).unwrap();
+    assert_eq!(mirror.devices.last().unwrap().table[0].to_string(), "0 8192 linear /dev/md100 2048");
+    inventory.arrays[0].assembly.as_mut().unwrap().roles = vec![Some(0), None, None];
+    let half = super::plan(&inventory, 0, &Wish::Volume("lv544".into()), None, &Choice::default()).unwrap();
+    assert!(half.arrays.is_empty() && half.devices.len() == 4);
+    assert_eq!(half.devices[3].table[0].to_string(), "0 8192 linear /dev/mapper/tierlift-member-0 2048");
 }

@@ -60,6 +60,30 @@ fn array(disk: usize, data_offset: u64) -> Array {
     }
 }
 
+/// Three disks with the members of a RAID 5 array, one group on it: the pool of [`inventory`].
+pub fn striped() -> Inventory {
+    let mut inventory = inventory();
+    inventory.disks = ["/dev/vda", "/dev/vdb", "/dev/vdc"].map(disk).into();
+    let members = (0..3).map(|number| Member { role: Some(number), ..array(number as usize, 0).members.remove(0) });
+    inventory.arrays[0] = Array {
+        level: "raid5".into(),
+        raid_disks: 3,
+        size: Sectors(798_000),
+        usable_member: None,
+        members: members.collect(),
+        assembly: Some(Assembly {
+            level: 5,
+            layout: 2,
+            chunk: Sectors(1024),
+            component: Sectors(399_000),
+            roles: vec![Some(0), Some(1), Some(2)],
+            evidence: vec![],
+        }),
+        ..inventory.arrays[0].clone()
+    };
+    inventory
+}
+
 fn physical_volume(place: Option<PvPlace>) -> PhysicalVolume {
     PhysicalVolume { name: "pv0".into(), id: "id".into(), pe_start: Sectors(2048), pe_count: Extent(48), place }
 }

@@ -172,6 +172,9 @@ fn show_plans(
 fn plan_text(plan: &Plan) -> String {
     let mut text = format!("{}: readable as /dev/mapper/{}\n", plan.target, plan.device);
     text += &reasons(plan);
+    for array in &plan.arrays {
+        text += &format!("  {} (read-only, by mdadm over overlays): {}\n", array.path, array.purpose);
+    }
     for device in &plan.devices {
         let mode = if device.read_only { "read-only" } else { "writable" };
         text += &format!("  {} ({mode}): {}\n", device.name, device.purpose);

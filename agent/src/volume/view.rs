@@ -119,6 +119,13 @@ fn on_disk(
     pieces: &mut Vec<(Sectors, DiskTarget)>,
 ) {
     let place = group.physical_volumes.get(pv).and_then(|pv| pv.place.as_ref());
+    if let Some((array, size)) = place.and_then(|place| striped(inventory, place)) {
+        let there = Sectors(size.0.saturating_sub(sector.0).min(length.0));
+        pieces.push((there, DiskTarget::Array { array, sector }));
+        pieces.push((Sectors(length.0.saturating_sub(there.0)), DiskTarget::Error));
+        pieces.retain(|(length, _)| length.0 > 0);
+        return;
+    }
     let base = place.and_then(|place| inventory.base_of(place));
     let found = base.and_then(|base| {
         let there = Sectors(base.length.0.saturating_sub(sector.0).min(length.0));
@@ -133,6 +140,13 @@ fn on_disk(
     if rest.0 > 0 {
         pieces.push((rest, DiskTarget::Error));
     }
+}
+
+/// The array a place lies on, with its size, when it can only be read through several members.
+fn striped(inventory: &Inventory, place: &PvPlace) -> Option<(usize, Sectors)> {
+    let PvPlace::Array(index) = place else { return None };
+    let array = inventory.arrays.get(*index)?;
+    (array.usable_member.is_none() && array.needs_assembly()).then_some((*index, array.size))
 }
 
 /// A mapped volume as bytes. Missing parts read as errors.
