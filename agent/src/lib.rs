@@ -14,4 +14,5 @@ pub mod extract;
 pub mod inventory;
 pub mod report;
 pub mod unfinished;
+pub mod unlock;
 pub mod volume;

@@ -2,7 +2,7 @@
 
 use crate::frame::{Decoder, TooLong};
 use crate::link::{Link, RESET};
-use crate::message::{Exit, FROM_SERVER, Greeting, Message, Refusal, Run, Stream};
+use crate::message::{Exit, FROM_SERVER, Greeting, Message, Refusal, Run, Secret, Stream};
 use crate::transport::Transport;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -92,6 +92,8 @@ pub struct Client<T> {
     server: Greeting,
     /// The session is lost or a command was left behind in it: the next command needs a new session.
     stale: bool,
+    /// Standard input of the next command.
+    input: Secret,
 }
 
 impl<T: Transport> Client<T> {
@@ -103,7 +105,17 @@ impl<T: Transport> Client<T> {
     pub fn connect(transport: T, patience: Duration) -> Result<Self, ClientError> {
         let heard = transport.now();
         let (decoder, link, server) = (Decoder::default(), Link::client(0), Greeting::ours());
-        let mut client = Self { transport, decoder, link, line: Vec::new(), heard, patience, server, stale: true };
+        let mut client = Self {
+            transport,
+            decoder,
+            link,
+            line: Vec::new(),
+            heard,
+            patience,
+            server,
+            stale: true,
+            input: Secret::default(),
+        };
         client.greet()?;
         Ok(client)
     }
@@ -144,6 +156,11 @@ impl<T: Transport> Client<T> {
         Ok(Output { exit, stdout, stderr })
     }
 
+    /// Gives the next command, and only that, a standard input.
+    pub fn set_input(&mut self, input: Secret) {
+        self.input = input;
+    }
+
     /// Like [`Self::run`], asking `wish` about ten times a second what to do.
     ///
     /// # Errors
@@ -158,7 +175,8 @@ impl<T: Transport> Client<T> {
             self.greet()?;
         }
         let argv = argv.iter().map(|word| word.as_ref().to_owned()).collect();
-        self.link.queue(&Message::Run(Run { argv }))?;
+        let input = std::mem::take(&mut self.input);
+        self.link.queue(&Message::Run(Run { argv, input }))?;
         self.stale = true;
         let result = self.follow(&mut output, &mut wish);
         self.stale = !matches!(result, Ok(_) | Err(ClientError::Refused(_)));

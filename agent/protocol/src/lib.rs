@@ -13,7 +13,7 @@ pub mod server;
 pub mod transport;
 
 pub use client::{Client, ClientError, Output, Wish};
-pub use message::{Exit, Greeting, Stream};
+pub use message::{Exit, Greeting, Run, Secret, Stream};
 pub use transport::Transport;
 
 /// Version of the messages. The frame layout has its own number, [`frame::VERSION`].

@@ -53,11 +53,33 @@ impl Greeting {
     }
 }
 
-/// A command to run: the words after `tierlift`. It has no standard input.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A command to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// The words.
+    /// The words after `tierlift`.
     pub argv: Vec<String>,
+    /// All of its standard input: a password. Empty for none.
+    #[serde(default, skip_serializing_if = "Secret::is_empty")]
+    pub input: Secret,
+}
+
+/// A text that no message and no log may show.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl Secret {
+    /// Whether there is nothing to hide.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.is_empty() { "none" } else { "hidden" })
+    }
 }
 
 /// How a command ended.
@@ -171,7 +193,10 @@ mod tests {
         let greeting = Greeting { protocol: 1, agent: "0.1.0".into() };
         vec![
             Message::Hello(greeting.clone()),
-            Message::Run(Run { argv: vec!["scan".into(), "a \"b\" \u{e9}\n".into(), String::new()] }),
+            Message::Run(Run {
+                argv: vec!["scan".into(), "a \"b\" \u{e9}\n".into(), String::new()],
+                input: Secret("geheim\n".into()),
+            }),
             Message::Cancel,
             Message::Ping,
             Message::Welcome(greeting),
@@ -216,7 +241,7 @@ mod tests {
         assert!(Message::decode(0x7f, Vec::new()).is_err());
         assert!(Message::decode(RUN, b"{\"argv\":".to_vec()).is_err());
         assert!(Message::decode(RUN, b"{}".to_vec()).is_err());
-        let long = Message::Run(Run { argv: vec!["x".repeat(5000)] });
+        let long = Message::Run(Run { argv: vec!["x".repeat(5000)], ..Run::default() });
         assert!(long.encode().is_err());
     }
 }

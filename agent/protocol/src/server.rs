@@ -3,7 +3,7 @@
 
 use crate::frame::{Decoder, Frame, MAX_PAYLOAD};
 use crate::link::{Link, RESET};
-use crate::message::{Exit, FROM_SERVER, Greeting, HELLO, Message, Refusal, RefusalKind, Stream};
+use crate::message::{Exit, FROM_SERVER, Greeting, HELLO, Message, Refusal, RefusalKind, Run, Stream};
 use std::time::{Duration, Instant};
 
 /// A client that waits for something and is not heard for so long is gone. Clients ping every [`crate::client::PING_EVERY`].
@@ -15,7 +15,7 @@ const REFUSAL_LIMIT: usize = 600;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Start this command; answer with [`Server::output`] and [`Server::exited`], or [`Server::refuse`].
-    Run(Vec<String>),
+    Run(Run),
     /// Stop the running command; asked a second time, kill it.
     Cancel,
     /// The client of the running command is gone: stop the command for good, then call [`Server::exited`].
@@ -150,17 +150,17 @@ impl Server {
                 self.say(&Message::Welcome(Greeting::ours()));
                 None
             }
-            Message::Run(run) => self.start(run.argv),
+            Message::Run(run) => self.start(run),
             Message::Cancel => self.running.map(|_| Request::Cancel),
             _ => None,
         }
     }
 
-    fn start(&mut self, argv: Vec<String>) -> Option<Request> {
+    fn start(&mut self, run: Run) -> Option<Request> {
         let session = self.link.as_ref().map(Link::session);
         let Some(owner) = self.running else {
             self.running = session;
-            return Some(Request::Run(argv));
+            return Some(Request::Run(run));
         };
         let message = if Some(owner) == session {
             "a command is running already in this session; wait for its end or cancel it"

@@ -94,7 +94,7 @@ impl World {
 
     fn obey(&mut self, request: Request) {
         match request {
-            Request::Run(argv) => self.start(&argv),
+            Request::Run(run) => self.start(&run.argv),
             Request::Cancel => self.command.as_mut().unwrap().exit = Some(Exit::Signal(2)),
             Request::HangUp => {
                 self.hung_up += 1;

@@ -5,6 +5,7 @@ use super::dm::{DeviceMapper, DmError, Made};
 use super::ground::{self, Ground};
 use super::plan::{ExistingMember, Plan, PlannedDevice};
 use super::{md, names, sysfs};
+use crate::unlock::crypt::{self, Unlocked};
 use anyhow::Context;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -146,18 +147,13 @@ fn remove_one(dm: &DeviceMapper, name: &str, unmount: bool, done: &mut TakenDown
         return Ok(());
     }
     let number = sysfs::number_of(&super::dm::path_of(name)).ok().flatten();
-    for place in number.map(sysfs::mounts_of).transpose()?.unwrap_or_default() {
-        if !unmount {
-            done.busy.push(format!("{name} is mounted on {}; add --unmount to unmount it too", place.display()));
+    for unlocked in number.map(crypt::over).unwrap_or_default() {
+        if !lock(&unlocked, unmount, done)? {
             return Ok(());
         }
-        if let Err(errno) = nix::mount::umount(&place) {
-            let place = place.display();
-            done.busy
-                .push(format!("{name} is mounted on {place} and a program is working there ({errno}); end it first"));
-            return Ok(());
-        }
-        done.unmounted.push(place);
+    }
+    if !free(name, number, unmount, done)? {
+        return Ok(());
     }
     match dm.remove(name) {
         Ok(()) => done.removed.push(name.to_owned()),
@@ -165,4 +161,38 @@ fn remove_one(dm: &DeviceMapper, name: &str, unmount: bool, done: &mut TakenDown
         Err(error) => return Err(error.into()),
     }
     Ok(())
+}
+
+/// Closes what was unlocked over a volume; `false` when it is in use.
+fn lock(unlocked: &Unlocked, unmount: bool, done: &mut TakenDown) -> anyhow::Result<bool> {
+    let number = sysfs::number_of(&unlocked.path).ok().flatten();
+    if !free(&unlocked.name, number, unmount, done)? {
+        return Ok(false);
+    }
+    match crypt::close(&unlocked.name) {
+        Ok(()) => done.removed.push(unlocked.name.clone()),
+        Err(error) => {
+            done.busy.push(format!("{error:#}"));
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Unmounts a device wherever it is mounted, when that is wanted; `false` when it stays mounted.
+fn free(name: &str, number: Option<sysfs::DeviceNumber>, unmount: bool, done: &mut TakenDown) -> anyhow::Result<bool> {
+    for place in number.map(sysfs::mounts_of).transpose()?.unwrap_or_default() {
+        if !unmount {
+            done.busy.push(format!("{name} is mounted on {}; add --unmount to unmount it too", place.display()));
+            return Ok(false);
+        }
+        if let Err(errno) = nix::mount::umount(&place) {
+            let place = place.display();
+            done.busy
+                .push(format!("{name} is mounted on {place} and a program is working there ({errno}); end it first"));
+            return Ok(false);
+        }
+        done.unmounted.push(place);
+    }
+    Ok(true)
 }

@@ -15,6 +15,7 @@ mod report;
 mod scan;
 mod serve;
 mod shell;
+mod unlock;
 
 pub use outcome::{Failure, Outcome};
 
@@ -37,6 +38,8 @@ enum Verb {
     Activate(activate::Args),
     /// Take activated volumes and overlays away again (appliance)
     Deactivate(deactivate::Args),
+    /// Open an encrypted volume with its password or key file (appliance)
+    Unlock(unlock::Args),
     /// Mount an activated volume read-only (appliance)
     Mount(mount::Args),
     /// Copy files out to another disk, verified (appliance)
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Verb::Pool(verb) => pool::run(verb),
         Verb::Activate(args) => activate::run(args),
         Verb::Deactivate(args) => deactivate::run(args),
+        Verb::Unlock(args) => unlock::run(args),
         Verb::Mount(args) => mount::run(args),
         Verb::Copy(args) => copy::run(args),
         Verb::Report(args) => report::run(args),

@@ -2,6 +2,7 @@
 
 use super::{Failure, Outcome};
 use crate::console::port::{Port, open_client};
+use crate::unlock::prompt;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -9,7 +10,7 @@ use std::cell::Cell;
 use std::io::{self, Write};
 use std::time::Duration;
 use tierlift_protocol::message::RefusalKind;
-use tierlift_protocol::{Client, ClientError, Exit, Stream, Wish};
+use tierlift_protocol::{Client, ClientError, Exit, Secret, Stream, Wish};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -19,6 +20,9 @@ pub(super) struct Args {
     /// How many seconds a silent line is given before it counts as dead
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
+    /// Send this program's standard input along: the password for `unlock`. At a terminal it is asked for, without echo
+    #[arg(long)]
+    input: bool,
     /// The verb to run there, with its options
     #[arg(value_name = "VERB", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     verb: Vec<String>,
@@ -31,6 +35,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     })?;
     let mut client =
         Client::connect(line, Duration::from_secs(args.timeout)).map_err(|error| explain(error, &args.port))?;
+    if args.input {
+        client.set_input(Secret(prompt::password("Password: ")?.0 + "\n"));
+    }
     let interrupts = Interrupts::catch()?;
     let broken = Cell::new(None);
     let output = |stream, bytes: &[u8]| {

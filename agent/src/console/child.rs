@@ -3,13 +3,13 @@
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tierlift_protocol::frame::MAX_PAYLOAD;
-use tierlift_protocol::{Exit, Stream};
+use tierlift_protocol::{Exit, Secret, Stream};
 
 /// How long a command that is hung up on may take to end by itself, and then to die.
 const GRACE: Duration = Duration::from_secs(2);
@@ -31,13 +31,18 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts a command without standard input.
+    /// Starts a command whose standard input is `input` and nothing more.
     ///
     /// # Errors
     /// The process cannot be created.
-    pub fn start(mut command: Command) -> io::Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    pub fn start(mut command: Command, input: &Secret) -> io::Result<Self> {
+        let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut process = command.spawn()?;
+        if let Some(mut pipe) = process.stdin.take() {
+            // A message is smaller than a pipe, so this does not wait. A command that does not read it has its reasons.
+            let _ = pipe.write_all(input.0.as_bytes());
+        }
         let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
         Ok(Self { process, stdout, stderr, cancelled: false })
     }

@@ -12,9 +12,10 @@ pub struct Topic {
 }
 
 /// The agent's verbs in the order a recovery takes them.
-pub const VERBS: [Topic; 7] = [
+pub const VERBS: [Topic; 8] = [
     Topic { verb: "scan", does: "shows what is on the disks, and what is wrong", example: "scan" },
     Topic { verb: "activate", does: "makes a volume readable, over an overlay", example: "activate vg288/lv1" },
+    Topic { verb: "unlock", does: "opens an encrypted volume; asks the password", example: "unlock vg288/lv1" },
     Topic { verb: "mount", does: "shows its files in a folder, read-only", example: "mount vg288/lv1 /mnt/volume" },
     Topic { verb: "copy", does: "copies its files to another disk and verifies", example: "copy vg288/lv1 /dev/sdc" },
     Topic { verb: "report", does: "tells what was found, done and lost so far", example: "report" },

@@ -8,9 +8,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tierlift_protocol::Stream;
 use tierlift_protocol::message::RefusalKind;
 use tierlift_protocol::server::{Request, Server};
+use tierlift_protocol::{Run, Stream};
 
 /// How often a running command's end is looked for while its outputs are open; normally their end tells of it.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -168,7 +168,7 @@ impl<'a, L: Read + Write + AsFd> Session<'a, L> {
 
     fn obey(&mut self, request: Request) {
         match (request, &mut self.child) {
-            (Request::Run(argv), _) => self.start(&argv),
+            (Request::Run(run), _) => self.start(run),
             (Request::Cancel, Some(child)) => child.cancel(),
             (Request::HangUp, Some(child)) => {
                 if let Some(exit) = child.hang_up() {
@@ -180,11 +180,11 @@ impl<'a, L: Read + Write + AsFd> Session<'a, L> {
         }
     }
 
-    fn start(&mut self, argv: &[String]) {
-        if let Err(message) = permit(argv, &self.runner.verbs) {
+    fn start(&mut self, run: Run) {
+        if let Err(message) = permit(&run.argv, &self.runner.verbs) {
             return self.server.refuse(RefusalKind::NotAllowed, message);
         }
-        match Child::start((self.runner.command)(argv)) {
+        match Child::start((self.runner.command)(&run.argv), &run.input) {
             Ok(child) => self.child = Some(child),
             Err(error) => self.server.refuse(RefusalKind::CannotStart, format!("cannot start the agent: {error}")),
         }

@@ -4,6 +4,7 @@ use super::ext4::{Probe, probe};
 use crate::activate::sysfs;
 use crate::block::FileView;
 use crate::commands::Failure;
+use crate::unlock::crypt;
 use anyhow::Context;
 use nix::mount::{MsFlags, mount};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,8 @@ pub fn default_directory(device: &str) -> PathBuf {
 /// # Errors
 /// When it carries no file system that can be mounted, or the kernel refuses.
 pub fn mount_read_only(device: &Path, directory: &Path) -> anyhow::Result<Done> {
+    let unlocked = crypt::over_path(device).map(|unlocked| unlocked.path);
+    let device = unlocked.as_deref().unwrap_or(device);
     let notes = look(device)?;
     let number = sysfs::number_of(device)?.with_context(|| format!("{} is no block device", device.display()))?;
     if sysfs::mounts_of(number)?.contains(&directory.to_owned()) {
@@ -55,7 +58,7 @@ fn look(device: &Path) -> anyhow::Result<Vec<String>> {
             None => return Ok(found.notes()),
             Some(obstacle) => obstacle,
         },
-        Probe::Luks => "it is encrypted (LUKS); it must be unlocked first".to_owned(),
+        Probe::Luks => "it is encrypted (LUKS); open it first with `tierlift unlock`".to_owned(),
         Probe::Unknown => {
             "no ext4 file system begins here: it may be a LUN (a disk for another machine), damaged, or the pool may be read \
              in the wrong mode"

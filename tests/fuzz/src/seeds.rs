@@ -115,7 +115,7 @@ pub fn frames() -> Vec<Vec<u8>> {
     let greeting = Greeting { protocol: 1, agent: "0.1.0".into() };
     let messages = [
         Message::Hello(greeting.clone()),
-        Message::Run(Run { argv: vec!["scan".into(), "--json".into()] }),
+        Message::Run(Run { argv: vec!["scan".into(), "--json".into()], ..Run::default() }),
         Message::Cancel,
         Message::Ping,
         Message::Welcome(greeting),
