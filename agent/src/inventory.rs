@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::PathBuf;
+use tierlift_ondisk::raid::{Geometry, GeometryError};
 use tierlift_ondisk::units::{Bytes, Chunk, DeviceId, Extent, Sectors};
 
 /// Everything found on a set of disks or image files.
@@ -178,6 +179,21 @@ impl Array {
         self.assembly.as_ref().map_or(1, |assembly| assembly.level)
     }
 
+    /// How the array is laid out over its members, as its assembly says.
+    ///
+    /// # Errors
+    /// When the assembly's numbers make no array; without an assembly, as a mirror without members.
+    pub fn geometry(&self) -> Result<Geometry, GeometryError> {
+        let Some(assembly) = &self.assembly else { return Err(GeometryError::Members { level: 1, found: 0 }) };
+        let component = |member: &Option<usize>| {
+            let member = member.and_then(|member| self.members.get(member));
+            let own = member.map(|member| self.data_end(member).saturating_sub(member.data_offset.0));
+            own.map_or(assembly.component, Sectors)
+        };
+        let components: Vec<Sectors> = assembly.roles.iter().map(component).collect();
+        Geometry::new(assembly.level, assembly.layout, assembly.chunk, &components)
+    }
+
     /// The members that are used, with their roles.
     pub fn present(&self) -> impl Iterator<Item = (u32, &Member)> {
         let roles = self.assembly.iter().flat_map(|assembly| &assembly.roles);
@@ -212,9 +228,6 @@ pub struct VolumeGroup {
     pub id: String,
     /// Sequence number of the text used.
     pub seqno: u64,
-    /// Which text of the group this is, and why it is used.
-    #[serde(default)]
-    pub text: TextUsed,
     /// Extent size.
     pub extent_size: Sectors,
     /// Physical volumes the text names.
@@ -223,17 +236,6 @@ pub struct VolumeGroup {
     pub logical_volumes: Vec<LogicalVolume>,
     /// What is wrong; guesses about a pool are with the pool.
     pub notes: Vec<String>,
-}
-
-/// The text a volume group was read from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TextUsed {
-    /// The generation, as one types it: "vg1@278".
-    pub generation: String,
-    /// What it is, for people: "the committed text, checksum right, written 2024-05-01 10:00:00 UTC by NAS".
-    pub what: String,
-    /// The user chose it.
-    pub chosen: bool,
 }
 
 /// A physical volume named in the text.
@@ -252,7 +254,7 @@ pub struct PhysicalVolume {
 }
 
 /// Where a physical volume lies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum PvPlace {
     /// On an md array: index into [`Inventory::arrays`].
     Array(usize),

@@ -4,6 +4,8 @@
 //! copy loses the superblock first. Versions 1.1 and 1.2 are the same structure at the start of the member; 0.90 is another
 //! one, met on legacy firmware. QNAP stores a private role, "rescue": failed, yet used read-only.
 
+pub use crate::md_legacy::{Legacy, place_0_90};
+
 use crate::DecodeError;
 use crate::field::{Fields, hex, put};
 use crate::units::Sectors;
@@ -23,6 +25,8 @@ pub const FEATURE_RESHAPE: u32 = 4;
 pub const FEATURE_BAD_BLOCKS: u32 = 8;
 /// Feature bit: the reshape runs from the end to the start.
 pub const FEATURE_RESHAPE_BACKWARDS: u32 = 0x20;
+/// Feature bit: the layout of a RAID 0 array of unequal members is told.
+pub const FEATURE_RAID0_LAYOUT: u32 = 0x1000;
 /// Feature bit: the reshape moves the data on each member.
 pub const FEATURE_NEW_OFFSET: u32 = 0x40;
 
@@ -294,47 +298,6 @@ fn checksum(covered: &[u8]) -> u32 {
     ((sum & 0xffff_ffff).wrapping_add(sum >> 32) & 0xffff_ffff) as u32
 }
 
-/// What is told of a version 0.90 superblock.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Legacy {
-    /// Identity of the array.
-    pub array_uuid: [u8; 16],
-    /// Level, as in [`Superblock::level`].
-    pub level: i32,
-    /// Members the array should have.
-    pub raid_disks: u32,
-    /// Number of the md device: "md0".
-    pub minor: u32,
-}
-
-/// First sector of a version 0.90 superblock on a member of exactly this size.
-pub fn place_0_90(member: Sectors) -> Option<Sectors> {
-    (member.0 & !127).checked_sub(128).map(Sectors)
-}
-
-impl Legacy {
-    /// Reads a little-endian version 0.90 superblock.
-    ///
-    /// # Errors
-    /// When the bytes are too few or the magic or version is another.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let fields = Fields::new("md superblock 0.90", bytes);
-        fields.magic("magic", 0, &MAGIC.to_le_bytes())?;
-        let major = fields.u32("version", 4)?;
-        if major != 0 {
-            return Err(fields.error("version", 4, 0, major));
-        }
-        let mut array_uuid = fields.bytes("uuid", 20, 4)?.to_vec();
-        put(&mut array_uuid, 4, fields.bytes("uuid", 52, 12)?);
-        Ok(Self {
-            array_uuid: Fields::new("md superblock 0.90", &array_uuid).array("uuid", 0)?,
-            level: fields.i32("level", 28)?,
-            raid_disks: fields.u32("number of members", 40)?,
-            minor: fields.u32("minor", 44)?,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,7 +339,6 @@ mod tests {
     fn it_lies_where_a_nas_printed_it() {
         assert_eq!(place_1_0(Sectors(5_840_623_526)), Some(Sectors(5_840_623_504)));
         assert_eq!(place_1_0(Sectors(15)), None);
-        assert_eq!(place_0_90(Sectors(1000)), Some(Sectors(896 - 128)));
     }
 
     #[test]
@@ -403,15 +365,12 @@ mod tests {
     }
 
     #[test]
-    fn a_legacy_superblock_is_named() {
-        let mut bytes = vec![0; 4096];
-        for (word, value) in [(0, MAGIC), (2, 90), (5, 1), (7, 5), (10, 4), (11, 0), (13, 2)] {
-            put(&mut bytes, word * 4, &value.to_le_bytes());
+    fn every_structure_cut_short_is_an_error() {
+        let bytes = sample(vec![Role::Active(0), Role::Spare]).encode();
+        for length in 0..260 {
+            assert!(Superblock::decode(&bytes[..length]).is_err(), "{length} bytes");
         }
-        let legacy = Legacy::decode(&bytes).unwrap();
-        assert_eq!((legacy.level, legacy.raid_disks, legacy.minor), (5, 4, 0));
-        assert_eq!(colons(&legacy.array_uuid), "01000000:02000000:00000000:00000000");
-        assert!(Superblock::decode(&bytes).is_err());
+        assert!(Superblock::decode(&bytes[..260]).is_ok());
     }
 
     proptest! {
@@ -428,7 +387,7 @@ mod tests {
                 put(&mut bytes, 0, &MAGIC.to_le_bytes());
                 put(&mut bytes, 4, &major.to_le_bytes());
             }
-            let _ = (Superblock::decode(&bytes), Legacy::decode(&bytes));
+            let _ = Superblock::decode(&bytes);
         }
     }
 }

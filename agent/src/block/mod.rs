@@ -6,12 +6,16 @@
 mod concat;
 pub mod ddrescue;
 mod file;
+mod guarded;
 mod place;
+mod raid;
 mod sub;
 
 pub use concat::{ConcatView, Piece};
 pub use file::FileView;
+pub use guarded::GuardedView;
 pub use place::Place;
+pub use raid::RaidView;
 pub use sub::SubView;
 
 use std::sync::Arc;

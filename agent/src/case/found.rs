@@ -43,7 +43,7 @@ fn array(inventory: &Inventory, array: &Array) -> String {
         format!("{} at sector {} ({role}, {})", disk.unwrap_or_default(), member.place.start, member.verdict)
     };
     let members: Vec<String> = array.members.iter().map(member).collect();
-    let usable = if array.usable_member.is_some() { "readable" } else { "NOT readable" };
+    let usable = if array.usable_member.is_some() || array.assembly.is_some() { "readable" } else { "NOT readable" };
     format!(
         "array {} ({}, {} of {} members, {usable}): {}",
         array.name,

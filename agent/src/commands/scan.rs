@@ -5,10 +5,9 @@ mod next_steps;
 mod pools;
 mod text;
 
-use super::lvm::TextArgs;
 use super::{Failure, Outcome};
 use crate::block::FileView;
-use crate::discover::{self, Wishes};
+use crate::discover;
 use crate::inventory::Inventory;
 use findings::Findings;
 use pools::PoolReport;
@@ -19,8 +18,6 @@ use std::path::PathBuf;
 pub(super) struct Args {
     /// Disks or image files; all real disks of this machine when none is given
     paths: Vec<PathBuf>,
-    #[command(flatten)]
-    texts: TextArgs,
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -41,7 +38,7 @@ struct Report<'a> {
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let paths = if args.paths.is_empty() { discover::default_disks()? } else { args.paths };
-    let inventory = discover::look(&paths, &Wishes { texts: args.texts.choices(), ..Wishes::default() })?.inventory;
+    let inventory = discover::inventory(&paths)?;
     let unopened = paths.iter().any(|path| FileView::open(path).is_err());
     let pools = pools::look(&inventory);
     let findings = findings::of(&inventory, &pools, unopened);

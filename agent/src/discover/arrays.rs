@@ -1,8 +1,9 @@
 //! md members, grouped into arrays by UUID.
 
 use super::Search;
+use super::assemble::put_together;
 use super::judge::{self, Verdict};
-use crate::inventory::{Array, Extents, Member};
+use crate::inventory::{Array, Extents, Member, MemberRange};
 use std::collections::BTreeMap;
 use tierlift_ondisk::md::{Role, Superblock};
 use tierlift_ondisk::units::Sectors;
@@ -17,11 +18,17 @@ const SYSTEM_SIZE: Sectors = Sectors((40 << 30) / 512);
 pub(super) struct Found {
     /// The partition, at the length the superblock proves.
     pub(super) place: Extents,
-    /// "1.0", "1.1", "1.2".
+    /// The array it lies on, when it is no disk.
+    pub(super) on_array: Option<usize>,
+    /// "1.0", "1.1", "1.2", "0.90".
     pub(super) version: &'static str,
     pub(super) block: Superblock,
     /// How many sectors before its place the superblock was found.
     pub(super) shift: Sectors,
+    /// Written by a machine of the other byte order.
+    pub(super) swapped: bool,
+    /// Its bad-block log.
+    pub(super) bad_blocks: Vec<MemberRange>,
 }
 
 impl Found {
@@ -53,6 +60,7 @@ fn is_system(block: &Superblock) -> bool {
 }
 
 impl Search {
+    /// Makes arrays of the members found since the last time, and puts them behind those that are known.
     pub(super) fn group_members(&mut self) {
         let mut groups: BTreeMap<[u8; 16], Vec<Found>> = BTreeMap::new();
         for found in std::mem::take(&mut self.members) {
@@ -61,16 +69,19 @@ impl Search {
         let mut arrays: Vec<Array> = groups.into_values().filter_map(|members| self.array(members)).collect();
         // Data first, in the order of their names; system mirrors last.
         arrays.sort_by_key(|array| (array.system, array.name.len(), array.name.clone()));
-        self.inventory.arrays = arrays;
+        self.inventory.arrays.extend(arrays);
     }
 
     fn array(&self, mut members: Vec<Found>) -> Option<Array> {
         members.sort_by_key(|found| (judge::role_number(&found.block), found.place.disk, found.place.start));
         let blocks: Vec<&Superblock> = members.iter().map(|found| &found.block).collect();
-        let verdicts = judge::judge(&blocks);
+        let mut verdicts = judge::judge(&blocks);
         let newest = judge::newest(&verdicts, &blocks)?;
         let system = is_system(newest);
         let judge::Choice { member: usable_member, mut notes, mut remarks } = judge::usable(&verdicts, &blocks);
+        let put = put_together(&mut verdicts, &blocks);
+        notes.extend(put.notes);
+        remarks.extend(put.remarks);
         if system {
             // Most slots of QNAP's system mirrors were never filled; that is no damage.
             notes.clear();
@@ -82,11 +93,11 @@ impl Search {
             name: newest.name.clone(),
             level: level_name(newest.level),
             raid_disks: newest.raid_disks,
-            size: newest.size,
+            size: put.size,
             system,
             members: members.iter().zip(&verdicts).map(|(found, verdict)| member(found, verdict)).collect(),
             usable_member,
-            assembly: None,
+            assembly: put.assembly.filter(|_| !system),
             carries: remarks,
             notes,
         })
@@ -95,7 +106,8 @@ impl Search {
     fn member_notes(&self, found: &Found) -> Vec<String> {
         let block = &found.block;
         let disk = self.inventory.disks.get(found.place.disk).map(|disk| disk.path.display().to_string());
-        let disk = disk.unwrap_or_default();
+        let below = found.on_array.and_then(|below| self.inventory.arrays.get(below));
+        let disk = disk.or(below.map(|below| format!("array {}", below.name))).unwrap_or_default();
         let mut notes = Vec::new();
         if found.shift.0 > 0 {
             notes.push(format!(
@@ -112,11 +124,19 @@ impl Search {
         if block.qnap_feature != 0 {
             notes.push(format!("{disk}: QNAP's private feature word is {:#x}", block.qnap_feature));
         }
-        if block.features & tierlift_ondisk::md::FEATURE_BAD_BLOCKS != 0 {
-            notes
-                .push(format!("{disk}: its bad-block log has entries: some sectors of this member hold no valid data"));
+        if !found.bad_blocks.is_empty() {
+            let bad: u64 = found.bad_blocks.iter().map(|range| range.length.0).fold(0, u64::saturating_add);
+            notes.push(format!(
+                "{disk}: its bad-block log names {bad} sectors in {} places: there this member holds no valid data",
+                found.bad_blocks.len()
+            ));
         }
-        if found.version != "1.0" {
+        if found.swapped {
+            notes.push(format!(
+                "{disk}: its superblock was written by a machine of the other byte order (an old PowerPC NAS)"
+            ));
+        }
+        if !matches!(found.version, "1.0" | "0.90") {
             notes.push(format!("{disk}: superblock version {} (QNAP writes 1.0)", found.version));
         }
         notes
@@ -130,15 +150,18 @@ fn member(found: &Found, verdict: &Verdict) -> Member {
     };
     Member {
         place: found.place.clone(),
-        on_array: None,
+        on_array: found.on_array,
         data_offset: found.block.data_offset,
         role,
         events: found.block.events,
         update_time: found.block.updated,
         current: *verdict == Verdict::Current,
         data_size: found.block.data_size,
-        rebuilt_to: None,
-        bad_blocks: Vec::new(),
+        rebuilt_to: match verdict {
+            Verdict::Recovering(end) => Some(Sectors(*end)),
+            _ => None,
+        },
+        bad_blocks: found.bad_blocks.clone(),
         verdict: verdict.to_string(),
     }
 }

@@ -30,6 +30,8 @@ pub(super) enum Verdict {
     Copy,
     /// Superblock not trustworthy, and there are better ones.
     Untrusted,
+    /// Gone in the moment in which the array stopped: nothing was written without it.
+    Last,
 }
 
 impl fmt::Display for Verdict {
@@ -44,6 +46,7 @@ impl fmt::Display for Verdict {
             Self::Recovering(offset) => write!(f, "incomplete: rebuilt only up to sector {offset}"),
             Self::NoData => f.write_str("spare or failed: holds no data of the array"),
             Self::Copy => f.write_str("older copy of a member that is also here"),
+            Self::Last => f.write_str("failed when the array stopped: nothing was written without it"),
             Self::Untrusted => f.write_str("superblock checksum wrong; left out, because there are better members"),
         }
     }
@@ -77,7 +80,7 @@ pub(super) fn judge(blocks: &[&Superblock]) -> Vec<Verdict> {
     verdicts
 }
 
-fn holds_data(verdict: Option<&Verdict>) -> bool {
+pub(super) fn holds_data(verdict: Option<&Verdict>) -> bool {
     matches!(verdict, Some(Verdict::Current | Verdict::Rescue))
 }
 
@@ -130,7 +133,7 @@ fn clearly_newer(block: &Superblock, other: &Superblock) -> bool {
     block.events > other.events.saturating_add(1) && block.updated > other.updated.saturating_add(TOGETHER)
 }
 
-fn age(block: &Superblock) -> (u64, u64) {
+pub(super) fn age(block: &Superblock) -> (u64, u64) {
     (block.updated, block.events)
 }
 
@@ -177,8 +180,8 @@ pub(super) struct Choice {
 /// Chooses the member that carries all data by itself.
 pub(super) fn usable(verdicts: &[Verdict], blocks: &[&Superblock]) -> Choice {
     let Some(block) = newest(verdicts, blocks) else { return Choice::default() };
-    if let Some(why) = refusal(verdicts, blocks, block) {
-        return Choice { notes: vec![why], ..Choice::default() };
+    if refusal(block).is_some() || !is_mirror(block) {
+        return Choice::default();
     }
     let of_kind = |wanted: Verdict| verdicts.iter().position(|verdict| *verdict == wanted);
     // A member with gaps in its own data is taken only when there is no other.
@@ -191,27 +194,32 @@ pub(super) fn usable(verdicts: &[Verdict], blocks: &[&Superblock]) -> Choice {
     choice
 }
 
-/// Why an array cannot be used through one member.
-fn refusal(verdicts: &[Verdict], blocks: &[&Superblock], block: &Superblock) -> Option<String> {
-    let level = super::arrays::level_name(block.level);
+/// Why an array is not put together, whatever members are here.
+pub(super) fn refusal(block: &Superblock) -> Option<String> {
     if block.features & FEATURE_RESHAPE != 0 {
         Some(format!(
-            "a reshape (level change or expansion) is under way at sector {}; assembling such arrays comes later",
+            "a reshape (to {}, {:+} members) is under way and stands at array sector {}: on one side of it the array has its \
+             old shape, on the other its new one. This version does not read such arrays; do not let any other machine go on \
+             with the reshape, and keep the disks as they are",
+            super::arrays::level_name(block.reshape.level),
+            block.reshape.delta_disks,
             block.reshape_position
         ))
     } else if block.qnap_feature & !FEATURE_FLEX != 0 {
         Some("QNAP's feature word has bits nobody has explained; please report this, with the word".into())
-    } else if !(block.level == 1 || block.raid_disks == 1 && matches!(block.level, -1 | 0)) {
-        Some(format!("assembly of this level comes later ({level}, {})", present(verdicts, blocks, block)))
     } else {
         None
     }
 }
 
+/// Whether one member has all the data.
+fn is_mirror(block: &Superblock) -> bool {
+    block.level == 1 || block.raid_disks == 1 && matches!(block.level, -1 | 0)
+}
+
 fn tell(verdicts: &[Verdict], block: &Superblock, choice: &mut Choice) {
     let has = |wanted: fn(&Verdict) -> bool| verdicts.iter().any(wanted);
     if choice.member.is_none() {
-        choice.notes.push("no member holds all data: attach the other disks of this array".into());
         return;
     }
     if has(|verdict| matches!(verdict, Verdict::Split)) {
@@ -231,12 +239,6 @@ fn tell(verdicts: &[Verdict], block: &Superblock, choice: &mut Choice) {
             "{current} of {expected} current members are here; one is enough to read, but a second one helps where sectors are bad"
         ));
     }
-}
-
-fn present(verdicts: &[Verdict], blocks: &[&Superblock], block: &Superblock) -> String {
-    let held = verdicts.iter().zip(blocks).filter(|(verdict, _)| holds_data(Some(verdict)));
-    let roles: std::collections::BTreeSet<u16> = held.map(|(_, block)| role_number(block)).collect();
-    format!("{} of {} members here", roles.len(), block.raid_disks)
 }
 
 #[cfg(test)]
@@ -366,20 +368,18 @@ mod tests {
     }
 
     #[test]
-    fn levels_and_states_that_come_later_are_named() {
+    fn states_that_cannot_be_read_are_named() {
         let told = |block: Superblock| {
-            let choice = usable(&judge(&[&block]), &[&block]);
-            assert_eq!(choice.member, None);
-            choice.notes.join(" ")
+            assert_eq!(usable(&judge(&[&block]), &[&block]).member, None);
+            refusal(&block).unwrap()
         };
-        assert!(
-            told(Superblock { level: 5, ..member(0) }).contains("assembly of this level comes later (raid5, 1 of 2")
-        );
-        assert!(told(Superblock { features: FEATURE_RESHAPE, ..member(0) }).contains("reshape"));
+        let reshape = Superblock { features: FEATURE_RESHAPE, reshape_position: 4711, ..member(0) };
+        assert!(told(reshape).contains("stands at array sector 4711"));
         assert!(told(Superblock { qnap_feature: 2, ..member(0) }).contains("nobody has explained"));
         for level in [-1, 0, 1] {
             let single = Superblock { level, raid_disks: 1, roles: vec![Role::Active(0)], ..member(0) };
             assert_eq!(outcome(&[single]).0, Some(0), "level {level}");
         }
+        assert_eq!(outcome(&[Superblock { level: 5, ..member(0) }]).0, None);
     }
 }

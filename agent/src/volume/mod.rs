@@ -3,8 +3,7 @@
 //! Our own reader, because stock LVM refuses QNAP's groups: it does not know the segment types. Here an unknown type makes
 //! one volume opaque and leaves the rest of the group usable. Nothing is ever written back.
 
-pub mod choice;
-pub mod generation;
+pub(crate) mod array;
 mod group;
 mod pool;
 mod segments;

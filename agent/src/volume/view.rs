@@ -1,9 +1,13 @@
 //! From a logical volume to bytes: the userland view, and the places the guest's device-mapper lines are built on.
 
+use super::array::assembled;
 use crate::block::ddrescue::HoledView;
 use crate::block::{ConcatView, FileView, Piece, SubView, View};
-use crate::inventory::{Extents, Inventory, LogicalVolume, LogicalVolumeKind, PvPlace, StretchTarget, VolumeGroup};
+use crate::inventory::{
+    Array, Extents, Inventory, LogicalVolume, LogicalVolumeKind, PvPlace, StretchTarget, VolumeGroup,
+};
 use anyhow::{Context, bail};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tierlift_ondisk::units::Sectors;
@@ -155,30 +159,66 @@ fn striped(inventory: &Inventory, place: &PvPlace) -> Option<(usize, Sectors)> {
 /// As [`stretches_on_disks`], and when a disk cannot be opened again.
 pub fn view(inventory: &Inventory, group: usize, volume: &str) -> anyhow::Result<View> {
     let mut whole = ConcatView::new();
-    let mut disks: BTreeMap<usize, View> = BTreeMap::new();
+    let ground = Ground::new(inventory);
     for (length, target) in stretches_on_disks(inventory, group, volume)? {
         let piece = match target {
             DiskTarget::Zero => Piece::Zeros,
             DiskTarget::Error => {
                 Piece::Missing(format!("{volume}: this part lies on a disk or extents that are missing"))
             }
-            DiskTarget::Array { array, .. } => bail!("{volume} lies on array {array}, which several disks make up"),
-            DiskTarget::Place(place) => {
-                let view = match disks.get(&place.partition.disk) {
-                    Some(view) => view.clone(),
-                    None => {
-                        let view = open_disk(inventory, place.partition.disk)?;
-                        disks.insert(place.partition.disk, view.clone());
-                        view
-                    }
-                };
-                let sector = place.partition.start.checked_add(place.sector).context("sector beyond all disks")?;
-                Piece::Part(view, sector.to_bytes().context("sector beyond all disks")?)
-            }
+            DiskTarget::Array { array, sector } => part(ground.array(array)?, sector)?,
+            DiskTarget::Place(place) => ground.place(&place)?,
         };
         whole.push(length.to_bytes().context("volume larger than any disk")?, piece)?;
     }
     Ok(Arc::new(whole))
+}
+
+fn part(view: View, sector: Sectors) -> anyhow::Result<Piece> {
+    Ok(Piece::Part(view, sector.to_bytes().context("sector beyond all disks")?))
+}
+
+/// The disks and arrays of an inventory, each opened once.
+struct Ground<'a> {
+    inventory: &'a Inventory,
+    disks: RefCell<BTreeMap<usize, View>>,
+    arrays: RefCell<BTreeMap<usize, View>>,
+}
+
+impl<'a> Ground<'a> {
+    fn new(inventory: &'a Inventory) -> Self {
+        Self { inventory, disks: RefCell::default(), arrays: RefCell::default() }
+    }
+
+    fn disk(&self, index: usize) -> anyhow::Result<View> {
+        if let Some(view) = self.disks.borrow().get(&index) {
+            return Ok(view.clone());
+        }
+        let view = open_disk(self.inventory, index)?;
+        self.disks.borrow_mut().insert(index, view.clone());
+        Ok(view)
+    }
+
+    fn array(&self, index: usize) -> anyhow::Result<View> {
+        if let Some(view) = self.arrays.borrow().get(&index) {
+            return Ok(view.clone());
+        }
+        let view = assembled(self.inventory, index, &|disk| self.disk(disk).ok())?;
+        self.arrays.borrow_mut().insert(index, view.clone());
+        Ok(view)
+    }
+
+    /// A place on one disk. On a mirror with more halves these are read where the first cannot be.
+    fn place(&self, place: &DiskPlace) -> anyhow::Result<Piece> {
+        let array = place.array.and_then(|index| Some((index, self.inventory.arrays.get(index)?)));
+        if let Some((index, array)) = array.filter(|(_, array)| array.needs_assembly()) {
+            let member = array.usable_member.and_then(|member| array.members.get(member)).context("no such member")?;
+            let sector = place.sector.checked_sub(member.data_offset).context("sector before the array's data")?;
+            return part(self.array(index)?, sector);
+        }
+        let sector = place.partition.start.checked_add(place.sector).context("sector beyond all disks")?;
+        part(self.disk(place.partition.disk)?, sector)
+    }
 }
 
 fn open_disk(inventory: &Inventory, disk: usize) -> anyhow::Result<View> {
@@ -190,13 +230,19 @@ fn open_disk(inventory: &Inventory, disk: usize) -> anyhow::Result<View> {
     })
 }
 
-/// A physical volume, partition or array member as bytes, as far as it is there.
+/// A physical volume, partition or array as bytes, as far as it is there.
 ///
 /// # Errors
 /// When the disk cannot be opened, or the array cannot be used.
 pub fn open_extents(inventory: &Inventory, place: &PvPlace) -> anyhow::Result<View> {
+    let ground = Ground::new(inventory);
+    if let PvPlace::Array(index) = place {
+        if inventory.arrays.get(*index).is_some_and(Array::needs_assembly) {
+            return ground.array(*index);
+        }
+    }
     let base = inventory.base_of(place).context("the array cannot be used through one member")?;
-    let disk = open_disk(inventory, base.partition.disk)?;
+    let disk = ground.disk(base.partition.disk)?;
     let start = base.partition.start.checked_add(base.offset).and_then(Sectors::to_bytes);
     let (start, length) = start.zip(base.length.to_bytes()).context("beyond all disks")?;
     let length = length.0.min(disk.size().0.saturating_sub(start.0));

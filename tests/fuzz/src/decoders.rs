@@ -14,7 +14,7 @@ use tierlift_ondisk::thin::{
     SpaceMapRoot, Superblock, TierValue, encode_node, own_number, seal,
 };
 use tierlift_ondisk::units::{Bytes, Sectors};
-use tierlift_ondisk::{drbd, field, gpt, lvm_text, mbr, md};
+use tierlift_ondisk::{drbd, field, gpt, lvm_text, mbr, md, md_log};
 use tierlift_pool::pack::{self, PackError, unpack as unpack_file};
 use tierlift_pool::{Pool, SalvageOptions, looks_like};
 use tierlift_protocol::frame::{Decoder, Frame, MAX_PAYLOAD};
@@ -151,7 +151,9 @@ pub fn layers(input: &[u8]) {
         1 => table(bytes),
         2 => {
             drop(md::Superblock::decode(bytes));
-            drop(md::Legacy::decode(bytes));
+            drop(md::Legacy::decode(bytes).map(|legacy| legacy.to_superblock(Sectors(bytes.len() as u64))));
+            drop(md_log::bad_blocks(bytes, choice));
+            drop(md_log::BitmapHeader::decode(bytes));
         }
         _ => drop(drbd::Tail::decode(bytes)),
     }

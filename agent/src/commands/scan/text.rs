@@ -2,9 +2,9 @@
 
 use super::findings::{Findings, is_reserve};
 use super::pools::{self, PoolReport};
-use crate::commands::text::{human, printable};
 use crate::inventory::{Array, Disk, Inventory, LogicalVolume, LogicalVolumeKind, PoolVolume, PvPlace, VolumeGroup};
 use std::fmt::Write;
+use tierlift_ondisk::units::Sectors;
 use tierlift_pool::Stat;
 
 /// The whole text.
@@ -59,12 +59,20 @@ impl Lines {
 
     fn array(&mut self, inventory: &Inventory, array: &Array) {
         let members = format!("{} of {} members here", array.members.len(), array.raid_disks);
-        let usable = if array.usable_member.is_some() { "usable" } else { "NOT usable" };
+        let usable = if array.usable_member.is_some() || array.assembly.is_some() { "usable" } else { "NOT usable" };
         self.line(1, format!("array {} ({}, {}, {members}): {usable}", array.name, array.level, human(array.size)));
         for (index, member) in array.members.iter().enumerate() {
             let disk = inventory.disks.get(member.place.disk).map(|disk| disk.path.display().to_string());
             let role = member.role.map_or("no role".to_owned(), |role| format!("role {role}"));
-            let used = if array.usable_member == Some(index) { "; this one is read" } else { "" };
+            let used = match (array.usable_member, &array.assembly) {
+                (Some(used), _) if used == index => "; this one is read",
+                (None, Some(assembly)) if !assembly.roles.contains(&Some(index)) => "; left out",
+                _ => "",
+            };
+            let disk = disk.or(member
+                .on_array
+                .and_then(|below| inventory.arrays.get(below))
+                .map(|below| format!("array {}", below.name)));
             self.line(
                 2,
                 format!("{} sector {}: {role}, {}{used}", disk.unwrap_or_default(), member.place.start, member.verdict),
@@ -83,9 +91,6 @@ impl Lines {
 
     fn group(&mut self, inventory: &Inventory, index: usize, group: &VolumeGroup, pools: &[PoolReport]) {
         self.line(0, format!("Volume group {} (id {}, text number {})", group.name, group.id, group.seqno));
-        if group.text.chosen {
-            self.line(1, format!("as you chose: {} ({})", group.text.generation, group.text.what));
-        }
         for pv in &group.physical_volumes {
             let place = match &pv.place {
                 Some(PvPlace::Array(array)) => {
@@ -163,4 +168,13 @@ fn health(stat: &Stat, report: &PoolReport) -> String {
         human(stat.chunk_size),
         stat.devices.len()
     )
+}
+
+fn human(sectors: Sectors) -> String {
+    sectors.to_bytes().map_or("impossibly large".into(), |bytes| bytes.human())
+}
+
+/// Names come from disks: what would steer the terminal is shown, not sent.
+fn printable(line: &str) -> String {
+    line.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
