@@ -228,6 +228,9 @@ pub struct VolumeGroup {
     pub id: String,
     /// Sequence number of the text used.
     pub seqno: u64,
+    /// Which text of the group this is, and why it is used.
+    #[serde(default)]
+    pub text: TextUsed,
     /// Extent size.
     pub extent_size: Sectors,
     /// Physical volumes the text names.
@@ -236,6 +239,17 @@ pub struct VolumeGroup {
     pub logical_volumes: Vec<LogicalVolume>,
     /// What is wrong; guesses about a pool are with the pool.
     pub notes: Vec<String>,
+}
+
+/// The text a volume group was read from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextUsed {
+    /// The generation, as one types it: "vg1@278".
+    pub generation: String,
+    /// What it is, for people: "the committed text, checksum right, written 2024-05-01 10:00:00 UTC by NAS".
+    pub what: String,
+    /// The user chose it.
+    pub chosen: bool,
 }
 
 /// A physical volume named in the text.
@@ -254,7 +268,7 @@ pub struct PhysicalVolume {
 }
 
 /// Where a physical volume lies.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PvPlace {
     /// On an md array: index into [`Inventory::arrays`].
     Array(usize),

@@ -1,5 +1,6 @@
 //! `tierlift activate`: makes volumes readable as block devices.
 
+use super::lvm::TextArgs;
 use super::{Failure, Outcome};
 use crate::activate::bring_up::{Active, Request, bring_up, device_mapper, overlays, plan_only};
 use crate::activate::plan::{ModeChoice, Plan, Wish};
@@ -35,6 +36,15 @@ pub(super) struct DiskArgs {
     /// Source disk or image; may be repeated. In the appliance: all disks when none is named
     #[arg(long = "disk", value_name = "PATH")]
     pub(super) disks: Vec<PathBuf>,
+    #[command(flatten)]
+    texts: TextArgs,
+}
+
+impl DiskArgs {
+    /// Looks at them.
+    pub(super) fn look(&self) -> anyhow::Result<Session> {
+        Session::look(&self.disks, self.texts.choices())
+    }
 }
 
 /// How the stack is built.
@@ -85,7 +95,7 @@ impl StackArgs {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut session = Session::look(&args.disks.disks)?;
+    let mut session = args.disks.look()?;
     let targets = match (&args.target, args.all) {
         (Some(target), _) => vec![session.resolve(target)?],
         (None, true) => every_volume(&mut session)?,

@@ -44,7 +44,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     // A folder of a stranger's machine is copied without a look at its disks.
     let mut session = match source {
         Source::Folder(_) if !is_appliance() => None,
-        _ => Some(Session::look(&args.disks.disks)?),
+        _ => Some(args.disks.look()?),
     };
     // The target first: if it is the wrong disk, nothing at all is done.
     let sources = session.as_ref().map(Session::sources).unwrap_or_default();

@@ -7,6 +7,7 @@ mod activate;
 mod console;
 mod copy;
 mod deactivate;
+mod lvm;
 mod mount;
 mod outcome;
 mod pool;
@@ -15,6 +16,7 @@ mod report;
 mod scan;
 mod serve;
 mod shell;
+mod text;
 mod unlock;
 
 pub use outcome::{Failure, Outcome};
@@ -34,6 +36,9 @@ enum Verb {
     /// Look into a pool's metadata and repair a copy of them: stat, check, generations, dump, read, repair, pack, unpack
     #[command(subcommand)]
     Pool(pool::Verb),
+    /// Look into the texts that describe volume groups, old ones too: show, generations, export
+    #[command(subcommand)]
+    Lvm(lvm::Verb),
     /// Make a volume readable as a block device, over copy-on-write overlays (appliance)
     Activate(activate::Args),
     /// Take activated volumes and overlays away again (appliance)
@@ -70,6 +75,7 @@ pub fn main() -> ExitCode {
     outcome::report(match cli.verb {
         Verb::Scan(args) => scan::run(args),
         Verb::Pool(verb) => pool::run(verb),
+        Verb::Lvm(verb) => lvm::run(verb),
         Verb::Activate(args) => activate::run(args),
         Verb::Deactivate(args) => deactivate::run(args),
         Verb::Unlock(args) => unlock::run(args),

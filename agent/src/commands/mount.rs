@@ -26,7 +26,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut session = Session::look(&args.disks.disks)?;
+    let mut session = args.disks.look()?;
     let (directory, done) = mount(&mut session, &args.target, args.directory, &args.stack.request_or_active())?;
     if args.json {
         let notes = &done.notes;

@@ -5,9 +5,10 @@ mod next_steps;
 mod pools;
 mod text;
 
+use super::lvm::TextArgs;
 use super::{Failure, Outcome};
 use crate::block::FileView;
-use crate::discover;
+use crate::discover::{self, Wishes};
 use crate::inventory::Inventory;
 use findings::Findings;
 use pools::PoolReport;
@@ -18,6 +19,8 @@ use std::path::PathBuf;
 pub(super) struct Args {
     /// Disks or image files; all real disks of this machine when none is given
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    texts: TextArgs,
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -38,7 +41,7 @@ struct Report<'a> {
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let paths = if args.paths.is_empty() { discover::default_disks()? } else { args.paths };
-    let inventory = discover::inventory(&paths)?;
+    let inventory = discover::look(&paths, &Wishes { texts: args.texts.choices(), ..Wishes::default() })?.inventory;
     let unopened = paths.iter().any(|path| FileView::open(path).is_err());
     let pools = pools::look(&inventory);
     let findings = findings::of(&inventory, &pools, unopened);

@@ -3,7 +3,6 @@
 use super::activate::{DiskArgs, StackArgs};
 use super::{Failure, Outcome};
 use crate::activate::bring_up::{bring_up, device_mapper};
-use crate::activate::session::Session;
 use crate::block::FileView;
 use crate::case;
 use crate::extract::ext4::{Probe, probe};
@@ -36,7 +35,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let key_file = args.key_file.as_deref().map(read_key_file).transpose()?;
-    let mut session = Session::look(&args.disks.disks)?;
+    let mut session = args.disks.look()?;
     let (group, wish) = session.resolve(&args.target)?;
     let dm = device_mapper()?;
     let active = bring_up(&dm, &mut session, group, &wish, &args.stack.clone().request_or_active())?;

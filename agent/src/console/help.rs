@@ -12,7 +12,7 @@ pub struct Topic {
 }
 
 /// The agent's verbs in the order a recovery takes them.
-pub const VERBS: [Topic; 8] = [
+pub const VERBS: [Topic; 9] = [
     Topic { verb: "scan", does: "shows what is on the disks, and what is wrong", example: "scan" },
     Topic { verb: "activate", does: "makes a volume readable, over an overlay", example: "activate vg288/lv1" },
     Topic { verb: "unlock", does: "opens an encrypted volume; asks the password", example: "unlock vg288/lv1" },
@@ -20,6 +20,7 @@ pub const VERBS: [Topic; 8] = [
     Topic { verb: "copy", does: "copies its files to another disk and verifies", example: "copy vg288/lv1 /dev/sdc" },
     Topic { verb: "report", does: "tells what was found, done and lost so far", example: "report" },
     Topic { verb: "deactivate", does: "takes volumes and overlays away again", example: "deactivate --all --unmount" },
+    Topic { verb: "lvm", does: "shows volume groups and older texts of them", example: "lvm generations" },
     Topic { verb: "pool", does: "looks into a pool's metadata, for experts", example: "pool stat --meta /dev/sdb" },
 ];
 

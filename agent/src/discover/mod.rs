@@ -17,6 +17,8 @@ pub use disks::default_disks;
 
 use crate::block::{FileView, SubView, View};
 use crate::inventory::{Disk, Extents, Inventory};
+use crate::volume::choice::Choices;
+use crate::volume::generation::{FoundText, Generation};
 use maps::Opened;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,12 +32,38 @@ use tierlift_ondisk::view::ReadAt;
 /// # Errors
 /// When no path is given, or none of them can be opened.
 pub fn inventory(paths: &[PathBuf]) -> anyhow::Result<Inventory> {
+    look(paths, &Wishes::default()).map(|found| found.inventory)
+}
+
+/// What a search shall do beyond the usual.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// Texts of volume groups to use in place of the newest.
+    pub texts: Choices,
+    /// Read whole metadata areas for every text that is left in them.
+    pub every_text: bool,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// Everything on the disks.
+    pub inventory: Inventory,
+    /// The texts of all groups, newest first: all there are when asked for, else those that were read to choose one.
+    pub generations: Vec<Generation>,
+}
+
+/// As [`inventory`], with wishes.
+///
+/// # Errors
+/// As [`inventory`], and when a text that was asked for is not there or means nothing.
+pub fn look(paths: &[PathBuf], wishes: &Wishes) -> anyhow::Result<Found> {
     anyhow::ensure!(!paths.is_empty(), "no disk and no image file to look at; attach the disks or name image files");
-    let mut search = Search::default();
+    let mut search =
+        Search { every_text: wishes.every_text || !wishes.texts.generations.is_empty(), ..Search::default() };
+    search.texts = wishes.texts.read_files()?;
     let mut seen = Vec::new();
-    let mut opened = Vec::new();
-    // In the order given: why a path could not be opened, or nothing.
-    let mut refused = Vec::new();
+    let (mut opened, mut unreadable) = (Vec::new(), Vec::new());
     let mut last_error = None;
     for path in paths {
         let canonical = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
@@ -47,10 +75,10 @@ pub fn inventory(paths: &[PathBuf]) -> anyhow::Result<Inventory> {
         match FileView::open(path) {
             Ok(file) => {
                 opened.push(Opened::new(path, file));
-                refused.push(None);
+                unreadable.push(None);
             }
             Err(error) => {
-                refused.push(Some((path.clone(), format!("{error:#}"))));
+                unreadable.push(Some((path.clone(), format!("{error:#}"))));
                 last_error = Some(error);
             }
         }
@@ -60,13 +88,14 @@ pub fn inventory(paths: &[PathBuf]) -> anyhow::Result<Inventory> {
     }
     search.inventory.notes.extend(maps::apply(&mut opened));
     let mut opened = opened.into_iter();
-    for refused in refused {
-        match refused {
+    // In the order given.
+    for disk in unreadable {
+        match disk {
             Some((path, why)) => search.add_unreadable(path, why),
             None => opened.next().into_iter().for_each(|disk| search.add_disk(disk)),
         }
     }
-    Ok(search.finish())
+    search.finish(&wishes.texts)
 }
 
 /// A search under way: the inventory so far and the open disks behind it.
@@ -79,6 +108,10 @@ struct Search {
     members: Vec<arrays::Found>,
     /// Physical volumes.
     volumes: Vec<physical::Found>,
+    /// Texts of groups that are not from a physical volume.
+    texts: Vec<FoundText>,
+    /// Read whole metadata areas.
+    every_text: bool,
 }
 
 impl Search {
@@ -131,15 +164,15 @@ impl Search {
         Some(Arc::new(SubView::new(disk, start, Bytes(there)).ok()?))
     }
 
-    fn finish(mut self) -> Inventory {
+    fn finish(mut self, choices: &Choices) -> anyhow::Result<Found> {
         self.group_members();
         self.probe_arrays(0);
         // Arrays on arrays.
         let known = self.inventory.arrays.len();
         self.group_members();
         self.probe_arrays(known);
-        self.read_groups();
-        self.inventory
+        let generations = self.read_groups(choices)?;
+        Ok(Found { inventory: self.inventory, generations })
     }
 }
 

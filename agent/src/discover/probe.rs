@@ -42,14 +42,19 @@ impl Search {
             self.members.push(found);
             return text;
         }
-        match physical::find(&view, PvPlace::Direct(place.clone())) {
-            Some(found) => {
-                let text = format!("LVM physical volume {}", found.label.id);
-                self.volumes.push(found);
-                text
+        let direct = || PvPlace::Direct(place.clone());
+        let mut found = physical::find(&view, direct());
+        if found.is_none() {
+            if let Some(text) = signature(&view) {
+                return text;
             }
-            None => signature(&view).unwrap_or_else(|| "nothing known".into()),
+            found = physical::find_damaged(&view, direct());
         }
+        let Some(mut found) = found else { return "nothing known".into() };
+        found.search_rings(&view, self.every_text);
+        let text = found.describe();
+        self.volumes.push(found);
+        text
     }
 
     /// Looks into each data array that can be used: DRBD tail, physical volume, another array. Members of further
@@ -60,14 +65,21 @@ impl Search {
                 continue;
             }
             let Some(view) = self.open_array(index) else { continue };
-            let found = self.best_physical_volume(index, &view);
+            let mut found = self.best_physical_volume(index, &view);
             let nested = self.nested(index, &view).filter(|_| found.is_none());
+            let other = if found.is_none() && nested.is_none() { signature(&view) } else { None };
+            if found.is_none() && nested.is_none() && other.is_none() {
+                found = physical::find_damaged(&view, PvPlace::Array(index));
+            }
+            if let (Some(found), Some(view)) = (&mut found, self.open_array(index)) {
+                found.search_rings(&view, self.every_text);
+            }
             let Some(array) = self.inventory.arrays.get_mut(index) else { continue };
             array.carries.extend(drbd_note(&view, array.size));
             array.carries.push(match (&found, &nested) {
-                (Some(found), _) => format!("LVM physical volume {}", found.label.id),
+                (Some(found), _) => found.describe(),
                 (None, Some(nested)) => nested.describe(),
-                (None, None) => signature(&view).unwrap_or_else(|| "nothing known".into()),
+                (None, None) => other.unwrap_or_else(|| "nothing known".into()),
             });
             self.volumes.extend(found);
             self.members.extend(nested);
@@ -106,7 +118,7 @@ impl Search {
         let current: Vec<usize> = members.filter(|(_, member)| member.current).map(|(number, _)| number).collect();
         let mut chosen = first;
         for member in current {
-            if soundness(&best) == SOUND {
+            if soundness(&best) == physical::Found::SOUND {
                 break;
             }
             self.choose(index, Some(member));
@@ -130,17 +142,9 @@ impl Search {
     }
 }
 
-/// A text with a right checksum.
-const SOUND: u8 = 3;
-
-/// How much of a physical volume is sound: nothing, its label, a text, a text with a right checksum.
+/// How much of a physical volume is sound; nothing when there is none.
 fn soundness(found: &Option<physical::Found>) -> u8 {
-    match found {
-        None => 0,
-        Some(found) if found.texts.iter().any(|text| text.checksum_ok) => SOUND,
-        Some(found) if !found.texts.is_empty() => 2,
-        Some(_) => 1,
-    }
+    found.as_ref().map_or(0, physical::Found::soundness)
 }
 
 fn drbd_note(view: &dyn ReadAt, size: Sectors) -> Option<String> {

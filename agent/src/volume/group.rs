@@ -1,7 +1,7 @@
 //! From the tree of a text to the model of a volume group.
 
 use super::{pool, segments};
-use crate::inventory::{LogicalVolume, LogicalVolumeKind, PhysicalVolume, PvPlace, VolumeGroup};
+use crate::inventory::{LogicalVolume, LogicalVolumeKind, PhysicalVolume, PvPlace, TextUsed, VolumeGroup};
 use std::collections::BTreeMap;
 use tierlift_ondisk::lvm_text::{Parsed, Section};
 use tierlift_ondisk::units::{DeviceId, Extent, Sectors};
@@ -19,6 +19,7 @@ pub fn read_group(name: &str, section: &Section, place: impl Fn(&str) -> Option<
         name: name.to_owned(),
         id: section.text("id").unwrap_or_default().to_owned(),
         seqno: section.number("seqno").unwrap_or_default(),
+        text: TextUsed::default(),
         extent_size: Sectors(section.number("extent_size").unwrap_or_default()),
         physical_volumes: Vec::new(),
         logical_volumes: Vec::new(),

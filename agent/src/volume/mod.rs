@@ -4,6 +4,8 @@
 //! one volume opaque and leaves the rest of the group usable. Nothing is ever written back.
 
 pub(crate) mod array;
+pub mod choice;
+pub mod generation;
 mod group;
 mod pool;
 mod segments;

@@ -17,10 +17,10 @@ mod stat;
 mod tiers;
 mod transfer;
 
+pub(in crate::commands) use output::Output;
+
 use super::Outcome;
-use anyhow::Context;
-use serde::Serialize;
-use std::io::Write;
+use super::text::{print, print_json};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
@@ -53,21 +53,4 @@ pub(super) fn run(verb: Verb) -> anyhow::Result<Outcome> {
         Verb::Pack(args) => pack::run_pack(&args),
         Verb::Unpack(args) => pack::run_unpack(&args),
     }
-}
-
-/// An object with its schema, as every verb prints it for programs.
-#[derive(Serialize)]
-struct Tagged<'a, T> {
-    schema: &'static str,
-    #[serde(flatten)]
-    body: &'a T,
-}
-
-fn print_json(schema: &'static str, body: &impl Serialize) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(&Tagged { schema, body })?;
-    print(&format!("{text}\n"))
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    std::io::stdout().write_all(text.as_bytes()).context("the answer cannot be written to standard output")
 }

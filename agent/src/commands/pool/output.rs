@@ -14,7 +14,7 @@ const PARTIAL: &str = ".partial-";
 
 /// A file being written.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(in crate::commands) struct Output {
     path: PathBuf,
     file: NamedTempFile,
     guard: Unfinished,
@@ -23,7 +23,7 @@ pub(super) struct Output {
 
 impl Output {
     /// Begins a file at `path`. Nothing is overwritten without `force`, and one of the `sources` never.
-    pub(super) fn create(path: &Path, force: bool, sources: &[&Place]) -> anyhow::Result<Self> {
+    pub(in crate::commands) fn create(path: &Path, force: bool, sources: &[&Place]) -> anyhow::Result<Self> {
         check_target(path, force, sources)?;
         let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
         let mut prefix = name.to_owned();
@@ -40,12 +40,12 @@ impl Output {
     }
 
     /// The file, to be written.
-    pub(super) fn file(&mut self) -> &mut File {
+    pub(in crate::commands) fn file(&mut self) -> &mut File {
         self.file.as_file_mut()
     }
 
     /// Makes it durable and gives it its name.
-    pub(super) fn finish(self) -> anyhow::Result<()> {
+    pub(in crate::commands) fn finish(self) -> anyhow::Result<()> {
         let Self { path, file, guard, force } = self;
         let failed = || format!("{} cannot be written", path.display());
         file.as_file().sync_all().with_context(failed)?;

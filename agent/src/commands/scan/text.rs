@@ -2,9 +2,9 @@
 
 use super::findings::{Findings, is_reserve};
 use super::pools::{self, PoolReport};
+use crate::commands::text::{human, printable};
 use crate::inventory::{Array, Disk, Inventory, LogicalVolume, LogicalVolumeKind, PoolVolume, PvPlace, VolumeGroup};
 use std::fmt::Write;
-use tierlift_ondisk::units::Sectors;
 use tierlift_pool::Stat;
 
 /// The whole text.
@@ -91,6 +91,9 @@ impl Lines {
 
     fn group(&mut self, inventory: &Inventory, index: usize, group: &VolumeGroup, pools: &[PoolReport]) {
         self.line(0, format!("Volume group {} (id {}, text number {})", group.name, group.id, group.seqno));
+        if group.text.chosen {
+            self.line(1, format!("as you chose: {} ({})", group.text.generation, group.text.what));
+        }
         for pv in &group.physical_volumes {
             let place = match &pv.place {
                 Some(PvPlace::Array(array)) => {
@@ -168,13 +171,4 @@ fn health(stat: &Stat, report: &PoolReport) -> String {
         human(stat.chunk_size),
         stat.devices.len()
     )
-}
-
-fn human(sectors: Sectors) -> String {
-    sectors.to_bytes().map_or("impossibly large".into(), |bytes| bytes.human())
-}
-
-/// Names come from disks: what would steer the terminal is shown, not sent.
-fn printable(line: &str) -> String {
-    line.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

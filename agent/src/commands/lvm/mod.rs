@@ -1,0 +1,53 @@
+//! `tierlift lvm …`: the texts that describe volume groups: the one in force, and those before it.
+
+mod export;
+mod generations;
+mod show;
+
+use super::Outcome;
+use crate::discover::{self, Found, Wishes};
+use crate::volume::choice::Choices;
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Verb {
+    /// Show volume groups: physical and logical volumes, where each piece lies, guesses; of any generation of the text
+    Show(show::Args),
+    /// List every text that is left on the disks, newest first, with what changed
+    Generations(generations::Args),
+    /// Write one text into a file, in the form of LVM's backups
+    Export(export::Args),
+}
+
+pub(super) fn run(verb: Verb) -> anyhow::Result<Outcome> {
+    match verb {
+        Verb::Show(args) => show::run(args),
+        Verb::Generations(args) => generations::run(args),
+        Verb::Export(args) => export::run(args),
+    }
+}
+
+/// Which text of a volume group is used, for all verbs that read volumes.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct TextArgs {
+    /// Use this text of a volume group: NAME@NUMBER as `tierlift lvm generations` lists them, NAME@committed for the one in force; may
+    /// be repeated
+    #[arg(long, value_name = "VG@NUMBER")]
+    lvm_generation: Vec<String>,
+    /// Use the text in this file for its volume group (a backup or archive of LVM); may be repeated
+    #[arg(long, value_name = "FILE")]
+    lvm_text: Vec<PathBuf>,
+}
+
+impl TextArgs {
+    /// What was asked for.
+    pub(super) fn choices(&self) -> Choices {
+        Choices { generations: self.lvm_generation.clone(), files: self.lvm_text.clone() }
+    }
+}
+
+/// Looks at the disks, with every text there is.
+fn look(paths: Vec<PathBuf>, texts: Choices) -> anyhow::Result<Found> {
+    let paths = if paths.is_empty() { discover::default_disks()? } else { paths };
+    discover::look(&paths, &Wishes { texts, every_text: true })
+}
