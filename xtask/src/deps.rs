@@ -27,6 +27,8 @@ const PACKAGES: &[&str] = &[
     "binutils",
     // demo and tests: make and read ext4 images without root
     "e2fsprogs",
+    // What the forge makes is read by it.
+    "mdadm",
     // running
     "qemu-system-x86",
     "seabios",

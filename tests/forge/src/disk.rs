@@ -2,7 +2,7 @@
 
 use crate::group::{Content, Group, pv_id};
 use crate::identity::uuid;
-use crate::{Fixture, ForgeOptions, Mirror};
+use crate::{Fixture, ForgeOptions, Mirror, Raid};
 use anyhow::Context;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -31,8 +31,23 @@ pub struct Forged {
     pub pool: String,
     /// The thin volumes.
     pub volumes: Vec<Volume>,
-    /// Where each volume with extents lies: the answer a reader must find by itself.
+    /// Where each volume with extents lies: the answer a reader must find by itself. Empty where data are striped.
     pub placed: Vec<PlacedVolume>,
+    /// The data arrays.
+    pub arrays: Vec<ForgedArray>,
+}
+
+/// A data array.
+#[derive(Debug, Clone)]
+pub struct ForgedArray {
+    /// All its data, as md would show them: the truth.
+    pub image: PathBuf,
+    /// Sectors of data.
+    pub sectors: u64,
+    /// The disk (index into [`Forged::disks`]) in each role.
+    pub disks: Vec<usize>,
+    /// First sector of partition 3, where the member lies, and its length.
+    pub partition: (u64, u64),
 }
 
 /// A thin volume.
@@ -89,20 +104,36 @@ pub fn forge_disks(fixture: &Fixture, options: &ForgeOptions, out_dir: &Path) ->
             .iter()
             .map(|(device, truth)| Volume { name: format!("lv{device}"), device: *device, sectors: truth.sectors })
             .collect(),
-        placed: place(&group, &arrays, options),
+        placed: if shape(options).level == 1 { place(&group, &arrays, options) } else { Vec::new() },
+        arrays: Vec::new(),
     };
-    let per_array = if options.mirror == Mirror::Both { 2 } else { 1 };
+    let shape = shape(options);
+    let per_array = if options.raid.is_none() && options.mirror == Mirror::Half { 1 } else { shape.disks };
     for (index, array) in arrays.iter().enumerate() {
+        let image = out_dir.join(format!("array{}.md", index + 1));
+        array.write_image(&image, fixture, &group, options, index, &pv_sectors)?;
+        let first = forged.disks.len();
         for slot in 0..per_array {
             let path = out_dir.join(format!("array{}-disk{}.img", index + 1, slot + 1));
             let file = File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
             let number = index * per_array + slot;
-            let disk = Disk { file, array, options, index, slot, number, disks: arrays.len() * per_array };
-            disk.write(fixture, &group, &pv_sectors)?;
+            let disk = Disk { file, array, shape, options, index, slot, number, disks: arrays.len() * per_array };
+            disk.write(&File::open(&image)?)?;
             forged.disks.push(path);
         }
+        forged.arrays.push(ForgedArray {
+            image,
+            sectors: array.md_sectors,
+            disks: (first..forged.disks.len()).collect(),
+            partition: array.partitions[2],
+        });
     }
     Ok(forged)
+}
+
+fn shape(options: &ForgeOptions) -> Raid {
+    let disks = if options.mirror == Mirror::Single { 1 } else { 2 };
+    options.raid.unwrap_or_else(|| Raid::new(1, disks))
 }
 
 fn place(group: &Group<'_>, arrays: &[Array], options: &ForgeOptions) -> Vec<PlacedVolume> {
@@ -128,6 +159,8 @@ struct Array {
     partitions: [Part; 5],
     disk_sectors: u64,
     md_sectors: u64,
+    /// Sectors of data on each member.
+    component: u64,
     pv_sectors: u64,
 }
 
@@ -136,8 +169,11 @@ impl Array {
         let needed = options.pe_start + pe_count * options.extent_sectors;
         let md_sectors =
             (if options.drbd { needed + drbd::tail_size(Sectors(needed)).0 } else { needed }).next_multiple_of(8);
+        let shape = shape(options);
+        let component = shape.component(md_sectors);
+        let md_sectors = shape.sectors(component);
         let pv_sectors = md_sectors - if options.drbd { drbd::tail_size(Sectors(md_sectors)).0 } else { 0 };
-        let data = md_sectors + MD_RESERVED + 16;
+        let data = component + MD_RESERVED + 16;
         let lengths = if options.compact {
             [8192, 8192, data, 8192, 8192]
         } else {
@@ -153,7 +189,7 @@ impl Array {
             // The fourth and fifth begin where the third ends; the first three where every NAS has them.
             debug_assert_eq!((partitions[1].0, partitions[2].0), (1_060_296, 2_120_584));
         }
-        Self { partitions, disk_sectors: (start + 34).next_multiple_of(2048), md_sectors, pv_sectors }
+        Self { partitions, disk_sectors: (start + 34).next_multiple_of(2048), md_sectors, component, pv_sectors }
     }
 }
 
@@ -161,6 +197,7 @@ impl Array {
 struct Disk<'a> {
     file: File,
     array: &'a Array,
+    shape: Raid,
     options: &'a ForgeOptions,
     /// Of the array, from 0.
     index: usize,
@@ -173,18 +210,14 @@ struct Disk<'a> {
 }
 
 impl Disk<'_> {
-    fn write(&self, fixture: &Fixture, group: &Group<'_>, pv_sectors: &[u64]) -> anyhow::Result<()> {
+    fn write(&self, image: &File) -> anyhow::Result<()> {
         self.file.set_len(self.array.disk_sectors * SECTOR)?;
         self.partition_table()?;
         for (partition, (name, slots)) in [(0, ("9", 24)), (1, ("256", 2)), (3, ("13", 24)), (4, ("322", 2))] {
             self.system_member(self.array.partitions[partition], name, slots)?;
         }
         self.data_member()?;
-        if self.options.drbd {
-            self.drbd_tail()?;
-        }
-        self.physical_volume(group, pv_sectors)?;
-        self.copy_images(fixture, group)
+        self.shape.write_member(image, self.array.component, self.slot, &self.file, self.array.partitions[2].0)
     }
 
     fn put(&self, sector: u64, bytes: &[u8]) -> anyhow::Result<()> {
@@ -230,71 +263,102 @@ impl Disk<'_> {
     fn system_member(&self, part: Part, name: &str, slots: u32) -> anyhow::Result<()> {
         let active = |number: usize| if number < slots as usize { Role::Active(number as u16) } else { Role::Spare };
         let roles = (0..self.disks).map(active).collect();
-        self.member(part, name, slots, self.number, roles, part.1 - MD_RESERVED - 16)
+        let mirror = Superblock {
+            level: 1,
+            raid_disks: slots,
+            device_number: self.number as u32,
+            roles,
+            ..Superblock::default()
+        };
+        self.member(part, name, part.1 - MD_RESERVED - 16, mirror)
     }
 
     fn data_member(&self) -> anyhow::Result<()> {
-        let slots = if self.options.mirror == Mirror::Single { 1 } else { 2 };
-        let roles = match self.options.mirror {
-            Mirror::Single => vec![Role::Active(0)],
-            Mirror::Both => vec![Role::Active(0), Role::Active(1)],
-            Mirror::Half => vec![Role::Active(0), Role::Faulty],
+        let half = self.options.raid.is_none() && self.options.mirror == Mirror::Half;
+        let role = |role: usize| if half && role > 0 { Role::Faulty } else { Role::Active(role as u16) };
+        let data = Superblock {
+            level: self.shape.level,
+            layout: self.shape.layout as i32,
+            chunk: self.shape.chunk as u32,
+            raid_disks: self.shape.disks as u32,
+            device_number: self.slot as u32,
+            roles: (0..self.shape.disks).map(role).collect(),
+            ..Superblock::default()
         };
-        let name = (self.index + 1).to_string();
-        self.member(self.array.partitions[2], &name, slots, self.slot, roles, self.array.md_sectors)
+        self.member(self.array.partitions[2], &(self.index + 1).to_string(), self.array.component, data)
     }
 
-    fn member(
-        &self,
-        part: Part,
-        name: &str,
-        raid_disks: u32,
-        device_number: usize,
-        roles: Vec<Role>,
-        size: u64,
-    ) -> anyhow::Result<()> {
+    /// Writes a superblock: what all have in common is filled in.
+    fn member(&self, part: Part, name: &str, size: u64, own: Superblock) -> anyhow::Result<()> {
         let place = place_1_0(Sectors(part.1)).context("partition too small for md")?;
+        // Striped levels without redundancy use all they are given.
+        let data_size = if matches!(own.level, -1 | 0) { size } else { place.0 - MD_RESERVED };
         let block = Superblock {
-            features: 0,
             array_uuid: uuid(&self.options.seed, &format!("md{name}")),
             name: name.into(),
             created: 1_600_000_000,
-            level: 1,
-            layout: 0,
             size: Sectors(size),
-            chunk: 0,
-            raid_disks,
-            reshape_position: 0,
-            data_offset: Sectors(0),
-            data_size: Sectors(place.0 - MD_RESERVED),
+            data_size: Sectors(data_size),
             super_offset: place,
-            recovery_offset: 0,
-            device_number: device_number as u32,
-            device_uuid: uuid(&self.options.seed, &format!("md{name} member {device_number}")),
+            device_uuid: uuid(&self.options.seed, &format!("md{name} member {}", own.device_number)),
             bad_blocks_size: 8,
             bad_blocks_offset: -8,
             updated: 1_650_000_000,
             events: 4711,
             resync_offset: u64::MAX,
             checksum_ok: true,
-            roles,
-            ..Superblock::default()
+            ..own
         };
         // An empty bad-block log is all ones.
         self.put(part.0 + place.0 - 8, &[0xff; 4096])?;
         self.put(part.0 + place.0, &block.encode())
+    }
+}
+
+/// An array's data while they are written.
+struct ArrayImage<'a> {
+    file: File,
+    array: &'a Array,
+    options: &'a ForgeOptions,
+    /// Of the array, from 0.
+    index: usize,
+}
+
+impl Array {
+    fn write_image(
+        &self,
+        path: &Path,
+        fixture: &Fixture,
+        group: &Group<'_>,
+        options: &ForgeOptions,
+        index: usize,
+        pv_sectors: &[u64],
+    ) -> anyhow::Result<()> {
+        let file = File::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
+        file.set_len(self.md_sectors * SECTOR)?;
+        let image = ArrayImage { file, array: self, options, index };
+        if options.drbd {
+            image.drbd_tail()?;
+        }
+        image.physical_volume(group, pv_sectors)?;
+        image.copy_images(fixture, group)
+    }
+}
+
+impl ArrayImage<'_> {
+    fn put(&self, sector: u64, bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(self.file.write_all_at(bytes, sector * SECTOR)?)
     }
 
     fn drbd_tail(&self) -> anyhow::Result<()> {
         let (md, pv) = (self.array.md_sectors, self.array.pv_sectors);
         let place = drbd::place(Sectors(md)).context("array too small for DRBD")?;
         let tail = drbd::Tail { data_size: Sectors(pv), tail_size: (md - pv) as u32, unclean: false };
-        self.put(self.array.partitions[2].0 + place.0, &tail.encode())
+        self.put(place.0, &tail.encode())
     }
 
     fn physical_volume(&self, group: &Group<'_>, pv_sectors: &[u64]) -> anyhow::Result<()> {
         let options = self.options;
-        let start = self.array.partitions[2].0;
         let area = options.pe_start * SECTOR - AREA_START;
         let label = Label {
             sector: 1,
@@ -305,14 +369,14 @@ impl Disk<'_> {
             metadata_areas: vec![Area { offset: Bytes(AREA_START), size: Bytes(area) }],
             extension: 1,
         };
-        self.put(start + 1, &label.encode())?;
+        self.put(1, &label.encode())?;
         let last = group.volumes.iter().rfind(|volume| volume.visible).map(|volume| volume.name.as_str());
         let older = group.text(SEQNO - 1, last, pv_sectors);
         let text = group.text(SEQNO, None, pv_sectors);
         let first = if options.wrap { wrapping_start(area, &older) } else { HEADER_BYTES };
-        self.ring(start, area, first, &older)?;
+        self.ring(area, first, &older)?;
         let offset = next_offset(Bytes(area), Bytes(first), Bytes(older.len() as u64)).context("no ring")?;
-        self.ring(start, area, offset.0, &text)?;
+        self.ring(area, offset.0, &text)?;
         let (size, checksum) = (Bytes(text.len() as u64), lvm_crc::lvm_crc(&text));
         let header = AreaHeader {
             checksum_ok: true,
@@ -321,16 +385,16 @@ impl Disk<'_> {
             committed: Some(Location { offset, size, checksum, flags: 0 }),
             precommitted: None,
         };
-        self.put(start + AREA_START / SECTOR, &header.encode())
+        self.put(AREA_START / SECTOR, &header.encode())
     }
 
-    fn ring(&self, start: u64, area: u64, offset: u64, text: &[u8]) -> anyhow::Result<()> {
+    fn ring(&self, area: u64, offset: u64, text: &[u8]) -> anyhow::Result<()> {
         let stretches =
             ring_stretches(Bytes(area), Bytes(offset), Bytes(text.len() as u64)).context("text too long")?;
         let mut rest = text;
         for (at, length) in stretches {
             let (now, later) = rest.split_at(length.0 as usize);
-            self.file.write_all_at(now, start * SECTOR + AREA_START + at.0)?;
+            self.file.write_all_at(now, AREA_START + at.0)?;
             rest = later;
         }
         Ok(())
@@ -343,7 +407,7 @@ impl Disk<'_> {
                 continue;
             }
             let extent = self.options.extent_sectors * SECTOR;
-            let base = (self.array.partitions[2].0 + self.options.pe_start) * SECTOR;
+            let base = self.options.pe_start * SECTOR;
             let mut from = 0;
             let mut places = Vec::new();
             for run in runs {

@@ -15,10 +15,12 @@ mod group;
 mod identity;
 mod options;
 mod pool_table;
+mod raid;
 pub mod simulator;
 
 pub use dice::Dice;
-pub use disk::{Forged, PlacedPiece, PlacedVolume, Volume, forge_disks};
+pub use disk::{Forged, ForgedArray, PlacedPiece, PlacedVolume, Volume, forge_disks};
 pub use fixture::{Fixture, Image, KnownFile, Truth, fixtures_dir};
 pub use options::{AbsentTier, ForgeOptions, Mirror, TierKeys};
 pub use pool_table::PoolTable;
+pub use raid::Raid;

@@ -1,5 +1,7 @@
 //! What a forged set of disks shall look like.
 
+use crate::Raid;
+
 /// How the text names the tiers of a pool: nobody outside QNAP has seen the true keys, so a reader must cope with each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TierKeys {
@@ -55,8 +57,10 @@ pub struct ForgeOptions {
     pub absent_tier: AbsentTier,
     /// Each tier on an array (and disks) of its own instead of all on one.
     pub array_per_tier: bool,
-    /// Disks per array.
+    /// Disks per array, where `raid` does not say.
     pub mirror: Mirror,
+    /// Level and shape of the data arrays.
+    pub raid: Option<Raid>,
     /// A DRBD tail at the end of each array.
     pub drbd: bool,
     /// Small system partitions: a disk of a few hundred MiB, but not at QNAP's sectors.
@@ -82,6 +86,7 @@ impl Default for ForgeOptions {
             absent_tier: AbsentTier::default(),
             array_per_tier: false,
             mirror: Mirror::default(),
+            raid: None,
             drbd: false,
             compact: false,
             split: false,

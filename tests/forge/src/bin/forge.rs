@@ -2,9 +2,10 @@
 
 use anyhow::{Context, bail};
 use std::path::Path;
-use tierlift_forge::{AbsentTier, Fixture, ForgeOptions, Mirror, TierKeys, fixtures_dir, forge_disks};
+use tierlift_forge::{AbsentTier, Fixture, ForgeOptions, Mirror, Raid, TierKeys, fixtures_dir, forge_disks};
 
-const USAGE: &str = "usage: forge FIXTURE OUT_DIR [--seed WORD] [--mirror single|both|half] [--array-per-tier] [--drbd]
+const USAGE: &str = "usage: forge FIXTURE OUT_DIR [--seed WORD] [--mirror single|both|half] [--raid LEVEL:DISKS] [--chunk KIB] [--layout N]
+       [--array-per-tier] [--drbd]
        [--tier-keys pool|list|numbered|section|none] [--no-mode-keys] [--absent zero|placeholder]
        [--compact] [--split] [--wrap] [--extent-sectors N]
 FIXTURE is a folder with a manifest.json, or the name of one of the repository's pools.";
@@ -32,6 +33,9 @@ fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<ForgeOptions
         match word.as_str() {
             "--seed" => options.seed = value()?,
             "--extent-sectors" => options.extent_sectors = value()?.parse()?,
+            "--raid" => options.raid = Some(raid(&value()?)?),
+            "--chunk" => options.raid.as_mut().context("--chunk after --raid")?.chunk = value()?.parse::<u64>()? * 2,
+            "--layout" => options.raid.as_mut().context("--layout after --raid")?.layout = value()?.parse()?,
             "--mirror" => options.mirror = choose(&value()?, &MIRRORS)?,
             "--tier-keys" => options.tier_keys = choose(&value()?, &TIER_KEYS)?,
             "--absent" => options.absent_tier = choose(&value()?, &ABSENT)?,
@@ -45,6 +49,12 @@ fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<ForgeOptions
         }
     }
     Ok(options)
+}
+
+/// `5:4`: RAID 5 of four disks.
+fn raid(text: &str) -> anyhow::Result<Raid> {
+    let (level, disks) = text.split_once(':').with_context(|| format!("{text}: LEVEL:DISKS is wanted"))?;
+    Ok(Raid::new(if level == "linear" { -1 } else { level.parse()? }, disks.parse()?))
 }
 
 const MIRRORS: [(&str, Mirror); 3] = [("single", Mirror::Single), ("both", Mirror::Both), ("half", Mirror::Half)];
