@@ -16,8 +16,56 @@ pub struct Inventory {
     pub arrays: Vec<Array>,
     /// Volume groups, one per VG id.
     pub volume_groups: Vec<VolumeGroup>,
+    /// What the system partitions of the NAS tell.
+    #[serde(default)]
+    pub harvest: Vec<Harvest>,
     /// What is wrong, each a sentence that says what it means and what to do.
     pub notes: Vec<String>,
+}
+
+/// What was found on a system partition of the NAS: evidence, and what unlocks volumes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Harvest {
+    /// Which partition, for people.
+    pub place: String,
+    /// The model of the NAS.
+    pub model: Option<String>,
+    /// The version of its firmware.
+    pub firmware: Option<String>,
+    /// Backups of LVM's texts, by path.
+    pub lvm_texts: Vec<String>,
+    /// Files of settings that are there.
+    pub settings: Vec<String>,
+    /// Saved keys of encrypted volumes, by path; their content is not read.
+    pub keys: Vec<String>,
+    /// What the settings say of volumes.
+    pub volumes: Vec<VolumeSettings>,
+    /// What could not be read of it.
+    pub notes: Vec<String>,
+}
+
+impl Harvest {
+    /// Nothing was found on it.
+    pub fn is_silent(&self) -> bool {
+        Self { place: String::new(), ..self.clone() } == Self::default()
+    }
+}
+
+/// What QNAP's settings say of a volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSettings {
+    /// The section of the file.
+    pub section: String,
+    /// Number of the volume.
+    pub number: Option<String>,
+    /// The device QTS maps it to.
+    pub mapping: Option<String>,
+    /// The array it lies on.
+    pub raid: Option<String>,
+    /// Encrypted with LUKS.
+    pub encrypted: Option<bool>,
+    /// Behind an SSD cache.
+    pub ssd_cache: Option<bool>,
 }
 
 /// One disk or image file.

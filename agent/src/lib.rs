@@ -1,6 +1,6 @@
 //! The agent, one module per step of the way from disks to verified files.
 //!
-//! `block` gives read-only views; `discover` finds partitions and md arrays; `volume` reads LVM; the crate `tierlift_pool`
+//! `block` gives read-only views; `discover` finds partitions and md arrays; `volume` reads LVM, `harvest` the NAS's system partition; the crate `tierlift_pool`
 //! reads the pool; `activate` builds the device-mapper stack over copy-on-write overlays; `extract` mounts and copies;
 //! `case` keeps the journal; `unfinished` guards half-written files; `report` tells it; `console` is the menu and the protocol server; `commands` has one file a verb.
 
@@ -11,6 +11,7 @@ pub mod commands;
 pub mod console;
 pub mod discover;
 pub mod extract;
+pub mod harvest;
 pub mod inventory;
 pub mod report;
 pub mod unfinished;

@@ -13,7 +13,8 @@ fn every_volume(name: &str, raid: Raid, missing: &[usize]) {
     let options = ForgeOptions { raid: Some(raid), drbd: true, compact: true, ..ForgeOptions::default() };
     let whole = Whole::forge(name, &options);
     let here = whole.forged.disks.iter().enumerate().filter(|(role, _)| !missing.contains(role));
-    let settings = here.fold(Settings::new(&Image::from_environment().unwrap()), |settings, (_, disk)| settings.source(disk));
+    let settings =
+        here.fold(Settings::new(&Image::from_environment().unwrap()), |settings, (_, disk)| settings.source(disk));
     let mut machine = settings.boot().unwrap();
     whole.assert_every_volume(&mut machine);
     let arrays = machine.shell("cat /proc/mdstat").unwrap().success().unwrap();

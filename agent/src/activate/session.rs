@@ -75,25 +75,17 @@ impl Session {
         let words: Vec<&str> = text.split('/').collect();
         let thin = words.last().and_then(|word| word.strip_prefix("thin:"));
         match (words.as_slice(), thin) {
-            ([group, _], Some(id)) => Ok((self.group(group)?, Wish::Thin(None, device_id(id)?))),
-            ([group, pool, _], Some(id)) => {
-                Ok((self.group(group)?, Wish::Thin(Some((*pool).to_owned()), device_id(id)?)))
+            ([group, _], Some(id)) => {
+                Ok((volume::find_group_index(&self.inventory, group)?, Wish::Thin(None, device_id(id)?)))
             }
+            ([group, pool, _], Some(id)) => Ok((
+                volume::find_group_index(&self.inventory, group)?,
+                Wish::Thin(Some((*pool).to_owned()), device_id(id)?),
+            )),
             _ => {
                 let (group, found) = volume::find(&self.inventory, text)?;
                 Ok((group, Wish::Volume(found.name.clone())))
             }
-        }
-    }
-
-    fn group(&self, name: &str) -> anyhow::Result<usize> {
-        let groups = self.inventory.volume_groups.iter().enumerate();
-        let hits: Vec<usize> =
-            groups.filter(|(_, group)| group.name == name || group.id == name).map(|(index, _)| index).collect();
-        match hits.as_slice() {
-            [index] => Ok(*index),
-            [] => anyhow::bail!("there is no volume group {name}"),
-            _ => anyhow::bail!("{name} is not unique; name the group by its id, which `tierlift scan` tells"),
         }
     }
 

@@ -143,7 +143,12 @@ pub fn inventory() -> Inventory {
         ],
         notes: vec![],
     };
-    Inventory { disks: vec![disk("/dev/vda")], arrays: vec![array(0, 16)], volume_groups: vec![group], notes: vec![] }
+    Inventory {
+        disks: vec![disk("/dev/vda")],
+        arrays: vec![array(0, 16)],
+        volume_groups: vec![group],
+        ..Inventory::default()
+    }
 }
 
 /// The same with a second disk whose physical volume nothing uses yet.

@@ -5,6 +5,7 @@ use super::{Failure, Outcome};
 use crate::activate::bring_up::{Active, Request, bring_up, device_mapper, overlays, plan_only};
 use crate::activate::plan::{ModeChoice, Plan, Wish};
 use crate::activate::session::{Candidate, Session};
+use crate::volume;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -152,7 +153,7 @@ fn advice(rows: &[(String, String)]) -> &'static str {
 }
 
 fn name(session: &Session, candidate: &Candidate) -> String {
-    let group = session.inventory.volume_groups.get(candidate.group).map_or("?", |group| group.name.as_str());
+    let group = volume::spoken_name(&session.inventory, candidate.group);
     match &candidate.wish {
         Wish::Volume(name) => format!("{group}/{name}"),
         Wish::Thin(Some(pool), id) => format!("{group}/{pool}/thin:{id}"),

@@ -36,6 +36,13 @@ impl Search {
             let of_group: Vec<&Generation> = all.iter().filter(|generation| generation.id == id).collect();
             let wanted = chosen.get(id).copied();
             match wanted.or_else(|| default_of(&of_group)) {
+                Some(text) if wanted.is_none() && is_elsewhere(text, &places) => {
+                    let note = format!(
+                        "it has texts of volume group {} (id {id}, newest number {}), none of whose disks is here",
+                        text.group, text.seqno
+                    );
+                    self.inventory.harvest.iter_mut().take(1).for_each(|harvest| harvest.notes.push(note.clone()));
+                }
                 Some(text) => used.push(Used { text, chosen: wanted.is_some(), of_group }),
                 None => self.inventory.notes.extend(only_parts(&of_group)),
             }
@@ -64,6 +71,11 @@ impl Search {
         }
         places
     }
+}
+
+/// A group known from a backup only: of a pool that was deleted, or whose disks are not attached.
+fn is_elsewhere(text: &Generation, places: &Places) -> bool {
+    text.origin == Origin::Backup && !text.physical_volumes.iter().any(|pv| places.contains_key(pv))
 }
 
 /// Drops groups that are no more: the volumes they were on belong to a group with a better text. Their texts are only left over,
@@ -197,7 +209,17 @@ fn why_this_text(text: &Generation, of_group: &[&Generation]) -> Vec<String> {
         |generation: &Generation| generation.origin == Origin::Committed && generation.proof == Proof::Checksum;
     if in_force(text) {
         let others = of_group.iter().filter(|other| in_force(other) && other.name != text.name);
-        return others.map(|other| disagreement(text, other)).collect();
+        let newer = of_group.iter().find(|other| other.origin == Origin::Backup && other.seqno > text.seqno);
+        let newer = newer.map(|newer| {
+            format!(
+                "LVM's backup on the system partition is newer ({}, written {}) than the text in force ({}): were these disks set back,                  or is the system partition of another time? `--lvm-generation {}` uses it",
+                newer.name,
+                newer.written(),
+                text.name,
+                newer.name
+            )
+        });
+        return others.map(|other| disagreement(text, other)).chain(newer).collect();
     }
     let place = text.found.first().map(|finding| finding.place.as_str()).unwrap_or_default();
     let what = text.what();

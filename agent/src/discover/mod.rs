@@ -7,6 +7,7 @@ mod arrays;
 mod assemble;
 mod disks;
 mod groups;
+mod harvest;
 mod judge;
 mod maps;
 mod physical;
@@ -171,6 +172,7 @@ impl Search {
         let known = self.inventory.arrays.len();
         self.group_members();
         self.probe_arrays(known);
+        self.harvest();
         let generations = self.read_groups(choices)?;
         Ok(Found { inventory: self.inventory, generations })
     }

@@ -144,5 +144,5 @@ fn of_group<'a>(all: &'a [Generation], group: &str) -> anyhow::Result<Vec<&'a Ge
 /// Whether a word means the group of this name and id. Dashes in an id do not count.
 pub fn means(word: &str, name: &str, id: &str) -> bool {
     let plain = |text: &str| text.replace('-', "");
-    word == name || (word.len() >= SHORTEST_ID && plain(id).starts_with(&plain(word)))
+    word == name || word == id || (word.len() >= SHORTEST_ID && plain(id).starts_with(&plain(word)))
 }

@@ -15,4 +15,4 @@ mod view;
 mod tests;
 
 pub use group::{find_group, read_group};
-pub use view::{DiskPlace, DiskTarget, find, open_extents, stretches_on_disks, view};
+pub use view::{DiskPlace, DiskTarget, find, find_group_index, open_extents, spoken_name, stretches_on_disks, view};

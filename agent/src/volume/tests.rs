@@ -206,7 +206,7 @@ fn inventory(groups: Vec<VolumeGroup>, disk: u64) -> Inventory {
         content: None,
         rescue_map: None,
     };
-    Inventory { disks: vec![disk], arrays: vec![], volume_groups: groups, notes: vec![] }
+    Inventory { disks: vec![disk], volume_groups: groups, ..Inventory::default() }
 }
 
 #[test]
@@ -219,7 +219,11 @@ fn volumes_are_found_by_name_where_it_is_unique() {
     assert_eq!(find(&two, "H/lv2").unwrap().0, 1);
     assert!(find(&two, "H/lv1").unwrap_err().to_string().contains("there is no volume H/lv1"));
     let twins = inventory(vec![one(), VolumeGroup { id: "H".into(), ..one() }], 1000);
-    assert!(find(&twins, "lv1").unwrap_err().to_string().contains("not unique: groups vg1 (G), vg1 (H)"));
+    assert!(
+        find(&twins, "lv1").unwrap_err().to_string().contains(
+            "not unique: vg1 (id G) on x; vg1 (id H) on x; name it by the beginning of the id: G/lv1 or H/lv1"
+        )
+    );
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! From a logical volume to bytes: the userland view, and the places the guest's device-mapper lines are built on.
 
 use super::array::assembled;
+use super::choice::means;
+use super::generation::short_id;
 use crate::block::ddrescue::HoledView;
 use crate::block::{ConcatView, FileView, Piece, SubView, View};
 use crate::inventory::{
@@ -8,7 +10,7 @@ use crate::inventory::{
 };
 use anyhow::{Context, bail};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tierlift_ondisk::units::Sectors;
 use tierlift_ondisk::view::ReadAt;
@@ -42,8 +44,8 @@ pub enum DiskTarget {
     Error,
 }
 
-/// Finds a volume by `VG/LV` (or `VG-ID/LV`), or by `LV` alone where only one group has it. Answers with the index of the
-/// group and the volume.
+/// Finds a volume by `VG/LV` (or with the group's id, or the beginning of it, in place of its name), or by `LV` alone where only
+/// one group has it. Answers with the index of the group and the volume.
 ///
 /// # Errors
 /// When there is none, or more than one; the message lists what there is.
@@ -51,7 +53,7 @@ pub fn find<'a>(inventory: &'a Inventory, name: &str) -> anyhow::Result<(usize, 
     let (group, volume) = name.split_once('/').map_or((None, name), |(group, volume)| (Some(group), volume));
     let mut hits = Vec::new();
     for (index, candidate) in inventory.volume_groups.iter().enumerate() {
-        if group.is_none_or(|group| group == candidate.name || group == candidate.id) {
+        if group.is_none_or(|group| means(group, &candidate.name, &candidate.id)) {
             hits.extend(candidate.logical_volumes.iter().filter(|lv| lv.name == volume).map(|lv| (index, lv)));
         }
     }
@@ -59,24 +61,70 @@ pub fn find<'a>(inventory: &'a Inventory, name: &str) -> anyhow::Result<(usize, 
         [hit] => Ok(*hit),
         [] => bail!("there is no volume {name}; there are: {}", known(inventory)),
         _ => {
-            let groups: Vec<String> = hits.iter().filter_map(|(index, _)| full_name(inventory, *index)).collect();
-            bail!("{name} is not unique: groups {}; name it as ID/{volume}", groups.join(", "))
+            let groups: Vec<usize> = hits.iter().map(|(index, _)| *index).collect();
+            bail!("{name} is not unique: {}", told_apart(inventory, &groups, &format!("/{volume}")))
         }
     }
 }
 
-fn full_name(inventory: &Inventory, group: usize) -> Option<String> {
-    inventory.volume_groups.get(group).map(|group| format!("{} ({})", group.name, group.id))
+/// Finds a group by its name, its id, or the beginning of it.
+///
+/// # Errors
+/// When there is none, or more than one; the message lists them.
+pub fn find_group_index(inventory: &Inventory, name: &str) -> anyhow::Result<usize> {
+    let groups = inventory.volume_groups.iter().enumerate();
+    let hits: Vec<usize> =
+        groups.filter(|(_, group)| means(name, &group.name, &group.id)).map(|(index, _)| index).collect();
+    match hits.as_slice() {
+        [index] => Ok(*index),
+        [] => bail!("there is no volume group {name}"),
+        _ => bail!("{name} is not unique: {}", told_apart(inventory, &hits, "")),
+    }
+}
+
+/// Groups of one name: their ids, the disks each lies on, and what to type.
+fn told_apart(inventory: &Inventory, groups: &[usize], rest: &str) -> String {
+    let tell = |index: &usize| {
+        let group = inventory.volume_groups.get(*index)?;
+        let disks = disks_of(inventory, group);
+        let disks = if disks.is_empty() { "no disk that is here".into() } else { disks.join(", ") };
+        Some(format!("{} (id {}) on {disks}", group.name, group.id))
+    };
+    let told: Vec<String> = groups.iter().filter_map(tell).collect();
+    let typed: Vec<String> = groups.iter().map(|index| spoken_name(inventory, *index) + rest).collect();
+    format!("{}; name it by the beginning of the id: {}", told.join("; "), typed.join(" or "))
+}
+
+/// The disks a group lies on.
+fn disks_of(inventory: &Inventory, group: &VolumeGroup) -> Vec<String> {
+    let mut numbers = BTreeSet::new();
+    for place in group.physical_volumes.iter().filter_map(|pv| pv.place.as_ref()) {
+        match place {
+            PvPlace::Direct(place) => numbers.extend([place.disk]),
+            PvPlace::Array(index) => {
+                let members = inventory.arrays.get(*index).map(|array| array.members.as_slice()).unwrap_or_default();
+                numbers.extend(members.iter().map(|member| member.place.disk));
+            }
+        }
+    }
+    numbers.into_iter().filter_map(|disk| Some(inventory.disks.get(disk)?.path.display().to_string())).collect()
+}
+
+/// What to type for a group: its name, or the beginning of its id where the name is not its alone.
+pub fn spoken_name(inventory: &Inventory, index: usize) -> String {
+    let Some(group) = inventory.volume_groups.get(index) else { return "?".into() };
+    let same = inventory.volume_groups.iter().filter(|other| other.name == group.name).count();
+    if same > 1 && !group.id.is_empty() { short_id(&group.id) } else { group.name.clone() }
 }
 
 fn known(inventory: &Inventory) -> String {
-    let visible = |group: &VolumeGroup| {
-        let name = group.name.clone();
+    let visible = |(index, group): (usize, &VolumeGroup)| {
+        let name = spoken_name(inventory, index);
         let volumes: Vec<String> =
             group.logical_volumes.iter().filter(|lv| lv.visible).map(|lv| lv.name.clone()).collect();
         volumes.into_iter().map(move |volume| format!("{name}/{volume}"))
     };
-    let all: Vec<String> = inventory.volume_groups.iter().flat_map(visible).collect();
+    let all: Vec<String> = inventory.volume_groups.iter().enumerate().flat_map(visible).collect();
     if all.is_empty() { "none".into() } else { all.join(", ") }
 }
 

@@ -11,7 +11,7 @@ pub(super) fn of(inventory: &Inventory, pools: &[PoolReport]) -> Vec<String> {
     let mut steps = Vec::new();
     for (index, group) in inventory.volume_groups.iter().enumerate() {
         if let Some(volume) = first_volume(pools, index, group) {
-            let name = format!("{}/{volume}", group.name);
+            let name = format!("{}/{volume}", volume::spoken_name(inventory, index));
             steps.push(format!("in the appliance: tierlift activate {name}, then tierlift mount {name}"));
         }
         for report in pools.iter().filter(|report| report.group == index && report.stat.is_some()) {

@@ -3,7 +3,9 @@
 use super::findings::{Findings, is_reserve};
 use super::pools::{self, PoolReport};
 use crate::commands::text::{human, printable};
-use crate::inventory::{Array, Disk, Inventory, LogicalVolume, LogicalVolumeKind, PoolVolume, PvPlace, VolumeGroup};
+use crate::inventory::{
+    Array, Disk, Harvest, Inventory, LogicalVolume, LogicalVolumeKind, PoolVolume, PvPlace, VolumeGroup,
+};
 use std::fmt::Write;
 use tierlift_pool::Stat;
 
@@ -19,6 +21,10 @@ pub(super) fn tree(inventory: &Inventory, pools: &[PoolReport], findings: &Findi
     }
     for (index, group) in inventory.volume_groups.iter().enumerate() {
         out.group(inventory, index, group, pools);
+    }
+    if !inventory.harvest.is_empty() {
+        out.line(0, "What the NAS's system partitions tell");
+        inventory.harvest.iter().for_each(|harvest| out.harvest(harvest));
     }
     out.list("What is wrong", &findings.wrong);
     out.list("What to do next", &findings.next_steps);
@@ -110,6 +116,40 @@ impl Lines {
         for volume in &group.logical_volumes {
             self.volume(inventory, index, volume, pools);
         }
+    }
+
+    fn harvest(&mut self, harvest: &Harvest) {
+        let known = |what: &str, value: &Option<String>| value.as_ref().map(|value| format!(", {what} {value}"));
+        let (model, firmware) = (known("model", &harvest.model), known("firmware", &harvest.firmware));
+        self.line(1, format!("{}{}{}", harvest.place, model.unwrap_or_default(), firmware.unwrap_or_default()));
+        if !harvest.lvm_texts.is_empty() {
+            let count = harvest.lvm_texts.len();
+            self.line(
+                2,
+                format!(
+                    "{count} backups of LVM's texts: `tierlift lvm generations` lists them with those on the disks"
+                ),
+            );
+        }
+        for volume in &harvest.volumes {
+            let name = volume.mapping.as_ref().or(volume.number.as_ref()).unwrap_or(&volume.section);
+            let say = |yes: Option<bool>, what: &str| match yes {
+                Some(true) => format!(", {what}"),
+                Some(false) => format!(", not {what}"),
+                None => String::new(),
+            };
+            self.line(
+                2,
+                format!("volume {name}{}{}", say(volume.encrypted, "encrypted"), say(volume.ssd_cache, "SSD cached")),
+            );
+        }
+        for key in &harvest.keys {
+            self.line(
+                2,
+                format!("a saved key of an encrypted volume: {key} (it may open the volume without its password)"),
+            );
+        }
+        harvest.notes.iter().for_each(|note| self.line(2, format!("note: {note}")));
     }
 
     fn volume(&mut self, inventory: &Inventory, index: usize, volume: &LogicalVolume, pools: &[PoolReport]) {
