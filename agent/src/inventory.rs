@@ -279,6 +279,9 @@ pub struct VolumeGroup {
     /// Which text of the group this is, and why it is used.
     #[serde(default)]
     pub text: TextUsed,
+    /// There is no LVM: the one volume is all of an array.
+    #[serde(default)]
+    pub without_lvm: bool,
     /// Extent size.
     pub extent_size: Sectors,
     /// Physical volumes the text names.

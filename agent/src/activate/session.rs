@@ -5,7 +5,7 @@ use super::{plan::Choice, stack};
 use crate::commands::{Failure, Outcome};
 use crate::discover::{self, Wishes};
 use crate::inventory::{Inventory, LogicalVolume, LogicalVolumeKind, PvPlace, VolumeGroup};
-use crate::volume::{self, choice::Choices};
+use crate::volume;
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ impl Session {
     ///
     /// # Errors
     /// On any other machine when no disk is named: a stranger's disks are not looked at uninvited.
-    pub fn look(disks: &[PathBuf], texts: Choices) -> anyhow::Result<Self> {
+    pub fn look(disks: &[PathBuf], wishes: &Wishes) -> anyhow::Result<Self> {
         let disks = match disks {
             [] if super::is_appliance() => discover::default_disks()?,
             [] => {
@@ -49,8 +49,7 @@ impl Session {
             }
             named => named.to_vec(),
         };
-        let wishes = Wishes { texts, ..Wishes::default() };
-        Ok(Self { inventory: discover::look(&disks, &wishes)?.inventory, pools: BTreeMap::new() })
+        Ok(Self { inventory: discover::look(&disks, wishes)?.inventory, pools: BTreeMap::new() })
     }
 
     /// Disks that carry user data: members of arrays and physical volumes.

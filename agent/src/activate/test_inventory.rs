@@ -123,6 +123,7 @@ pub fn inventory() -> Inventory {
         name: "vg1".into(),
         id: "vg-id".into(),
         seqno: 5,
+        without_lvm: false,
         text: Default::default(),
         extent_size: Sectors(8192),
         physical_volumes: vec![physical_volume(Some(PvPlace::Array(0)))],

@@ -5,6 +5,7 @@ use super::{Failure, Outcome};
 use crate::activate::bring_up::{Active, Request, bring_up, device_mapper, overlays, plan_only};
 use crate::activate::plan::{ModeChoice, Plan, Wish};
 use crate::activate::session::{Candidate, Session};
+use crate::discover::{MapOf, Wishes};
 use crate::volume;
 use serde_json::json;
 use std::path::PathBuf;
@@ -37,6 +38,9 @@ pub(super) struct DiskArgs {
     /// Source disk or image; may be repeated. In the appliance: all disks when none is named
     #[arg(long = "disk", value_name = "PATH")]
     pub(super) disks: Vec<PathBuf>,
+    /// Which map of ddrescue belongs to a disk, where several disks fit; may be repeated
+    #[arg(long = "map", value_name = "DISK=MAP")]
+    maps: Vec<MapOf>,
     #[command(flatten)]
     texts: TextArgs,
 }
@@ -44,7 +48,8 @@ pub(super) struct DiskArgs {
 impl DiskArgs {
     /// Looks at them.
     pub(super) fn look(&self) -> anyhow::Result<Session> {
-        Session::look(&self.disks, self.texts.choices())
+        let wishes = Wishes { texts: self.texts.choices(), maps: self.maps.clone(), ..Wishes::default() };
+        Session::look(&self.disks, &wishes)
     }
 }
 

@@ -8,7 +8,7 @@ mod text;
 use super::lvm::TextArgs;
 use super::{Failure, Outcome};
 use crate::block::FileView;
-use crate::discover::{self, Wishes};
+use crate::discover::{self, MapOf, Wishes};
 use crate::inventory::Inventory;
 use findings::Findings;
 use pools::PoolReport;
@@ -19,6 +19,9 @@ use std::path::PathBuf;
 pub(super) struct Args {
     /// Disks or image files; all real disks of this machine when none is given
     paths: Vec<PathBuf>,
+    /// Which map of ddrescue belongs to a disk, where several disks fit; may be repeated
+    #[arg(long = "map", value_name = "DISK=MAP")]
+    maps: Vec<MapOf>,
     #[command(flatten)]
     texts: TextArgs,
     /// One JSON object instead of text
@@ -41,7 +44,8 @@ struct Report<'a> {
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let paths = if args.paths.is_empty() { discover::default_disks()? } else { args.paths };
-    let inventory = discover::look(&paths, &Wishes { texts: args.texts.choices(), ..Wishes::default() })?.inventory;
+    let wishes = Wishes { texts: args.texts.choices(), maps: args.maps, ..Wishes::default() };
+    let inventory = discover::look(&paths, &wishes)?.inventory;
     let unopened = paths.iter().any(|path| FileView::open(path).is_err());
     let pools = pools::look(&inventory);
     let findings = findings::of(&inventory, &pools, unopened);

@@ -1,6 +1,6 @@
 //! Map files of ddrescue: beside an image, or attached as a disk of their own.
 
-use super::read;
+use super::{MapOf, read};
 use crate::block::ddrescue::{self, HoledView, Map};
 use crate::block::{FileView, View};
 use crate::inventory::RescueMap;
@@ -33,9 +33,13 @@ impl Opened {
 }
 
 /// Finds the map of each disk and lets the disk's unread parts read as errors. Answers with what is odd.
-pub(super) fn apply(disks: &mut [Opened]) -> Vec<String> {
+pub(super) fn apply(disks: &mut [Opened], named: &[MapOf]) -> Vec<String> {
     let mut notes = Vec::new();
     for disk in disks.iter_mut() {
+        if let Some(own) = named.iter().find(|named| named.disk == disk.path) {
+            notes.extend(apply_named(disk, &own.map));
+            continue;
+        }
         for name in ddrescue::names_beside(&disk.path) {
             // Most names do not exist, and a .log may be anything.
             let Some(map) = FileView::open(&name).ok().and_then(|file| parse(&file, &name, &mut notes)) else {
@@ -49,9 +53,21 @@ pub(super) fn apply(disks: &mut [Opened]) -> Vec<String> {
         let Some(disk) = disks.get(number) else { continue };
         let (path, view) = (disk.path.clone(), disk.view.clone());
         let Some(map) = parse(&view, &path, &mut notes) else { continue };
-        let owners = owners(disks, number, &map);
+        let named: Vec<usize> = named_owners(disks, named, &path);
+        let owners = if named.is_empty() { owners(disks, number, &map) } else { named };
+        if owners.len() > 1 {
+            notes.push(format!(
+                "{} fits several disks equally well, and nothing tells them apart there: on each of them these parts count as \
+                 unread. If you know the disk, say --map DISK={}",
+                path.display(),
+                path.display()
+            ));
+        }
         let names: Vec<String> = owners.iter().filter_map(|owner| name(disks.get(*owner)?)).collect();
         for owner in owners {
+            if disks.get(owner).is_some_and(|disk| disk.map.is_some()) {
+                continue;
+            }
             notes.extend(disks.get_mut(owner).into_iter().flat_map(|disk| lay_over(disk, &path, &map)));
         }
         if names.is_empty() {
@@ -66,6 +82,25 @@ pub(super) fn apply(disks: &mut [Opened]) -> Vec<String> {
         }
     }
     notes
+}
+
+/// A map the user named must be usable: without it, sectors that were never read look like zeros.
+fn apply_named(disk: &mut Opened, path: &Path) -> Vec<String> {
+    let mut notes = Vec::new();
+    let map = FileView::open(path).map_err(|error| format!("{error:#}")).and_then(|file| {
+        parse(&file, path, &mut notes).ok_or_else(|| format!("{} is no map of ddrescue", path.display()))
+    });
+    match map {
+        Ok(map) => notes.extend(lay_over(disk, path, &map)),
+        Err(error) => notes.push(format!("{}: its map is NOT used: {error}", disk.path.display())),
+    }
+    notes
+}
+
+/// Disks the user named this map for.
+fn named_owners(disks: &[Opened], named: &[MapOf], map: &Path) -> Vec<usize> {
+    let is_named = |disk: &Opened| named.iter().any(|named| named.map == *map && named.disk == disk.path);
+    disks.iter().enumerate().filter(|(_, disk)| is_named(disk)).map(|(number, _)| number).collect()
 }
 
 fn name(disk: &Opened) -> Option<String> {
@@ -178,7 +213,7 @@ mod tests {
             map("0 4096 +\n4096 100 -\n4196 3996 +"),
             disk("/dev/vdb", vec![7; 65536]),
         ];
-        assert!(apply(&mut disks).is_empty());
+        assert!(apply(&mut disks, &[]).is_empty());
         assert_eq!(disks[1].map_of.as_deref(), Some("/dev/vda"));
         assert_eq!(disks[0].map.as_ref().unwrap().unread.first(), Some(&(4096..4608)), "whole sectors");
         assert!(read(&disks[0].view, 0, 4096).is_some() && read(&disks[0].view, 4400, 10).is_none());
@@ -191,16 +226,31 @@ mod tests {
         with_hole[4096..4608].fill(0);
         let mut disks =
             [disk("/dev/vda", vec![7; 8192]), disk("/dev/vdb", with_hole), map("0 4096 +\n4096 512 -\n4608 3584 +")];
-        assert!(apply(&mut disks).is_empty());
+        assert!(apply(&mut disks, &[]).is_empty());
         assert_eq!(disks[2].map_of.as_deref(), Some("/dev/vdb"));
+    }
+
+    #[test]
+    fn a_map_that_fits_several_disks_is_laid_over_all_of_them_unless_the_user_knows() {
+        let disks = || [disk("/dev/vda", vec![0; 8192]), disk("/dev/vdb", vec![0; 8192]), map("0 4096 +\n4096 4096 -")];
+        let mut all = disks();
+        assert!(apply(&mut all, &[])[0].contains("--map"));
+        assert!(all[0].map.is_some() && all[1].map.is_some());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("{HEAD}0 4096 +\n4096 4096 -")).unwrap();
+        let mut one = disks();
+        one[2].path = file.path().to_owned();
+        assert_eq!(apply(&mut one, &[MapOf { disk: "/dev/vdb".into(), map: file.path().into() }]), [""; 0]);
+        assert!(one[0].map.is_none() && one[1].map.is_some());
+        assert!("/dev/vdb".parse::<MapOf>().is_err());
     }
 
     #[test]
     fn a_map_of_nothing_and_a_damaged_map_are_told() {
         let mut disks = [disk("/dev/vda", vec![7; 512]), map("0 8192 +")];
-        assert!(apply(&mut disks)[0].contains("no such disk is here"));
+        assert!(apply(&mut disks, &[])[0].contains("no such disk is here"));
         let mut disks = [disk("/dev/vda", vec![7; 512]), map("0 512 !")];
-        assert!(apply(&mut disks)[0].contains("damaged"));
+        assert!(apply(&mut disks, &[])[0].contains("damaged"));
     }
 
     #[test]
@@ -211,7 +261,7 @@ mod tests {
         std::fs::write(dir.path().join("disk.log"), "just a log").unwrap();
         std::fs::write(dir.path().join("disk.img.map"), format!("{HEAD}0 1024 +\n")).unwrap();
         let mut disks = [Opened::new(&image, FileView::open(&image).unwrap())];
-        assert!(apply(&mut disks).is_empty());
+        assert!(apply(&mut disks, &[]).is_empty());
         assert_eq!(disks[0].map.as_ref().unwrap().unread.first(), Some(&(1024..4096)));
     }
 }

@@ -5,6 +5,7 @@
 
 mod arrays;
 mod assemble;
+mod bare;
 mod disks;
 mod groups;
 mod harvest;
@@ -43,6 +44,26 @@ pub struct Wishes {
     pub texts: Choices,
     /// Read whole metadata areas for every text that is left in them.
     pub every_text: bool,
+    /// Disks and the maps of ddrescue that belong to them, where that cannot be found out.
+    pub maps: Vec<MapOf>,
+}
+
+/// Which map of ddrescue belongs to which disk; on the command line `DISK=MAP`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapOf {
+    /// The disk or image.
+    pub disk: PathBuf,
+    /// The map: a file, or a disk it is attached as.
+    pub map: PathBuf,
+}
+
+impl std::str::FromStr for MapOf {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (disk, map) = text.split_once('=').ok_or("a disk and its map are wanted, as /dev/vda=/dev/vdb")?;
+        Ok(Self { disk: disk.into(), map: map.into() })
+    }
 }
 
 /// What a search found.
@@ -87,7 +108,7 @@ pub fn look(paths: &[PathBuf], wishes: &Wishes) -> anyhow::Result<Found> {
     if let (Some(error), true) = (last_error, opened.is_empty()) {
         return Err(error);
     }
-    search.inventory.notes.extend(maps::apply(&mut opened));
+    search.inventory.notes.extend(maps::apply(&mut opened, &wishes.maps));
     let mut opened = opened.into_iter();
     // In the order given.
     for disk in unreadable {
@@ -174,6 +195,7 @@ impl Search {
         self.probe_arrays(known);
         self.harvest();
         let generations = self.read_groups(choices)?;
+        self.add_bare_volumes();
         Ok(Found { inventory: self.inventory, generations })
     }
 }

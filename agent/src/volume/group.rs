@@ -20,6 +20,7 @@ pub fn read_group(name: &str, section: &Section, place: impl Fn(&str) -> Option<
         id: section.text("id").unwrap_or_default().to_owned(),
         seqno: section.number("seqno").unwrap_or_default(),
         text: TextUsed::default(),
+        without_lvm: false,
         extent_size: Sectors(section.number("extent_size").unwrap_or_default()),
         physical_volumes: Vec::new(),
         logical_volumes: Vec::new(),

@@ -49,5 +49,5 @@ impl TextArgs {
 /// Looks at the disks, with every text there is.
 fn look(paths: Vec<PathBuf>, texts: Choices) -> anyhow::Result<Found> {
     let paths = if paths.is_empty() { discover::default_disks()? } else { paths };
-    discover::look(&paths, &Wishes { texts, every_text: true })
+    discover::look(&paths, &Wishes { texts, every_text: true, ..Wishes::default() })
 }

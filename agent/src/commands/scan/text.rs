@@ -96,7 +96,11 @@ impl Lines {
     }
 
     fn group(&mut self, inventory: &Inventory, index: usize, group: &VolumeGroup, pools: &[PoolReport]) {
-        self.line(0, format!("Volume group {} (id {}, text number {})", group.name, group.id, group.seqno));
+        if group.without_lvm {
+            self.line(0, format!("{} ({})", group.name, group.text.what));
+        } else {
+            self.line(0, format!("Volume group {} (id {}, text number {})", group.name, group.id, group.seqno));
+        }
         if group.text.chosen {
             self.line(1, format!("as you chose: {} ({})", group.text.generation, group.text.what));
         }
