@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tierlift_protocol::{Client, Exit};
+use tierlift_protocol::{Client, Exit, Secret};
 
 /// What the console says when the appliance is up.
 const READY: &str = "TIERLIFT READY";
@@ -226,6 +226,15 @@ impl Machine {
         };
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Output { code, stdout: text(output.stdout), stderr: text(output.stderr) })
+    }
+
+    /// As [`Self::run`], with a standard input: a password.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_with_input<S: AsRef<str>>(&mut self, words: &[S], input: &str) -> anyhow::Result<Output> {
+        self.client.set_input(Secret(input.to_owned()));
+        self.run(words)
     }
 
     /// Runs a line of shell in the guest.

@@ -3,8 +3,9 @@
 mod common;
 
 use common::{Whole, sparse};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use tierlift_forge::{ForgeOptions, Raid};
 use tierlift_tests::{Image, Settings};
 
@@ -58,6 +59,12 @@ fn disks_in_a_row() {
     every_volume("F1-plain-ext4", Raid::new(-1, 2), &[]);
 }
 
+fn is_blank(disk: &Path, at: u64) -> bool {
+    let mut block = vec![0; 4096];
+    File::open(disk).unwrap().read_exact_at(&mut block, at).unwrap();
+    block.iter().all(|byte| *byte == 0)
+}
+
 /// What ddrescue could not read of one member is read from the others; the map comes as a disk of its own.
 #[test]
 fn unread_sectors_of_one_member_are_read_from_the_others() {
@@ -67,9 +74,14 @@ fn unread_sectors_of_one_member_are_read_from_the_others() {
     let size = std::fs::metadata(disk).unwrap().len();
     let (start, sectors) = whole.forged.arrays[0].partition;
     // A long part in the middle, and many short ones: more than the log of bad blocks of a member can hold.
-    let data = start * 512..(start + sectors / 2) * 512;
-    let mut parts = vec![(data.start + (8 << 20), 12 << 20)];
-    parts.extend((0..700).map(|number| (data.start + (24 << 20) + number * 16384, 4096)));
+    // One long part and many short ones, more than the log of bad blocks of a member can hold; all where the other disks have
+    // data too, which tells whose map it is.
+    let others = |at: u64| [0, 2].iter().all(|other| !is_blank(&whole.forged.disks[*other], at));
+    let blocks: Vec<u64> = (0..sectors / 8).map(|block| start * 512 + block * 4096).collect();
+    let used: Vec<u64> = blocks.into_iter().filter(|at| !is_blank(disk, *at) && others(*at)).collect();
+    let mut parts = vec![(used[0], 256 << 10)];
+    parts.extend(used.iter().filter(|at| **at > used[0] + (1 << 20)).step_by(2).take(700).map(|at| (*at, 4096)));
+    assert!(parts.len() > 600, "{}", parts.len());
     let mut map = String::from("# Mapfile. Created by GNU ddrescue version 1.27\n0 + 1\n");
     let (mut at, file) = (0, OpenOptions::new().write(true).open(disk).unwrap());
     for (from, length) in parts {
@@ -83,7 +95,7 @@ fn unread_sectors_of_one_member_are_read_from_the_others() {
     let settings = whole.attach(Settings::new(&Image::from_environment().unwrap()));
     let mut machine = settings.source(&path).boot().unwrap();
     let scan = machine.run(&["scan"]).unwrap();
-    assert!(scan.stdout.contains("a map of ddrescue, of /dev/vdb"), "{}", scan.stdout);
+    assert!(scan.stdout.contains("a map of ddrescue, of /dev/vdb\n"), "{}", scan.stdout);
     whole.assert_every_volume(&mut machine);
     machine.finish().unwrap();
 }

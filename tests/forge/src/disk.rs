@@ -107,28 +107,51 @@ pub fn forge_disks(fixture: &Fixture, options: &ForgeOptions, out_dir: &Path) ->
         placed: if shape(options).level == 1 { place(&group, &arrays, options) } else { Vec::new() },
         arrays: Vec::new(),
     };
-    let shape = shape(options);
-    let per_array = if options.raid.is_none() && options.mirror == Mirror::Half { 1 } else { shape.disks };
     for (index, array) in arrays.iter().enumerate() {
         let image = out_dir.join(format!("array{}.md", index + 1));
         array.write_image(&image, fixture, &group, options, index, &pv_sectors)?;
-        let first = forged.disks.len();
-        for slot in 0..per_array {
-            let path = out_dir.join(format!("array{}-disk{}.img", index + 1, slot + 1));
-            let file = File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
-            let number = index * per_array + slot;
-            let disk = Disk { file, array, shape, options, index, slot, number, disks: arrays.len() * per_array };
-            disk.write(&File::open(&image)?)?;
-            forged.disks.push(path);
-        }
-        forged.arrays.push(ForgedArray {
-            image,
-            sectors: array.md_sectors,
-            disks: (first..forged.disks.len()).collect(),
-            partition: array.partitions[2],
-        });
+        array.write_disks(index, arrays.len(), options, out_dir, &mut forged)?;
     }
     Ok(forged)
+}
+
+/// Writes the disks of a NAS with one data array, whose content `fill` writes to the (empty) image at the path it is given.
+pub(crate) fn write_disks(
+    array: &Array,
+    options: &ForgeOptions,
+    out_dir: &Path,
+    volume: Volume,
+    fill: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<Forged> {
+    fs::create_dir_all(out_dir)?;
+    let mut forged = Forged {
+        disks: Vec::new(),
+        volume_group: options.volume_group.clone(),
+        pool: String::new(),
+        volumes: vec![volume],
+        placed: Vec::new(),
+        arrays: Vec::new(),
+    };
+    let image = out_dir.join("array1.md");
+    let file = File::create(&image).with_context(|| format!("{} cannot be written", image.display()))?;
+    file.set_len(array.md_sectors * SECTOR)?;
+    fill(&image)?;
+    array.write_disks(0, 1, options, out_dir, &mut forged)?;
+    Ok(forged)
+}
+
+/// Writes label, texts and DRBD tail of the one physical volume of `group` to an array image.
+pub(crate) fn write_volume_group(
+    array: &Array,
+    path: &Path,
+    group: &Group<'_>,
+    options: &ForgeOptions,
+) -> anyhow::Result<()> {
+    let image = ArrayImage { file: File::options().write(true).open(path)?, array, options, index: 0 };
+    if options.drbd {
+        image.drbd_tail()?;
+    }
+    image.physical_volume(group, &[array.pv_sectors])
 }
 
 fn shape(options: &ForgeOptions) -> Raid {
@@ -155,7 +178,7 @@ fn place(group: &Group<'_>, arrays: &[Array], options: &ForgeOptions) -> Vec<Pla
 }
 
 /// Sizes of one array and of the disks it lies on.
-struct Array {
+pub(crate) struct Array {
     partitions: [Part; 5],
     disk_sectors: u64,
     md_sectors: u64,
@@ -165,8 +188,16 @@ struct Array {
 }
 
 impl Array {
-    fn new(pe_count: u64, options: &ForgeOptions) -> Self {
-        let needed = options.pe_start + pe_count * options.extent_sectors;
+    pub(crate) fn new(pe_count: u64, options: &ForgeOptions) -> Self {
+        Self::of_sectors(options.pe_start + pe_count * options.extent_sectors, options)
+    }
+
+    pub(crate) fn md_sectors(&self) -> u64 {
+        self.md_sectors
+    }
+
+    /// An array with room for `needed` sectors.
+    pub(crate) fn of_sectors(needed: u64, options: &ForgeOptions) -> Self {
         let md_sectors =
             (if options.drbd { needed + drbd::tail_size(Sectors(needed)).0 } else { needed }).next_multiple_of(8);
         let shape = shape(options);
@@ -325,6 +356,36 @@ struct ArrayImage<'a> {
 }
 
 impl Array {
+    /// Writes the disks of array number `index` of `count` from its image, and adds them to `forged`.
+    fn write_disks(
+        &self,
+        index: usize,
+        count: usize,
+        options: &ForgeOptions,
+        out_dir: &Path,
+        forged: &mut Forged,
+    ) -> anyhow::Result<()> {
+        let shape = shape(options);
+        let per_array = if options.raid.is_none() && options.mirror == Mirror::Half { 1 } else { shape.disks };
+        let image = out_dir.join(format!("array{}.md", index + 1));
+        let first = forged.disks.len();
+        for slot in 0..per_array {
+            let path = out_dir.join(format!("array{}-disk{}.img", index + 1, slot + 1));
+            let file = File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
+            let number = index * per_array + slot;
+            let disk = Disk { file, array: self, shape, options, index, slot, number, disks: count * per_array };
+            disk.write(&File::open(&image)?)?;
+            forged.disks.push(path);
+        }
+        forged.arrays.push(ForgedArray {
+            image,
+            sectors: self.md_sectors,
+            disks: (first..forged.disks.len()).collect(),
+            partition: self.partitions[2],
+        });
+        Ok(())
+    }
+
     fn write_image(
         &self,
         path: &Path,

@@ -55,6 +55,21 @@ impl<'a> Group<'a> {
         Ok(group)
     }
 
+    /// A group of one static volume of at least `sectors`, and its reserve ("docs/lvm, section 3.2"); with it the first extent
+    /// of the volume.
+    pub(crate) fn plan_static(sectors: u64, options: &'a ForgeOptions) -> (Self, u64) {
+        let count = sectors.div_ceil(options.extent_sectors).next_multiple_of(32);
+        let total = count + count / 90 + 4;
+        let head = (total / 100).max(1);
+        let mut group = Self { options, pe_counts: vec![0], volumes: Vec::new() };
+        let reserve = group.take(0, head);
+        let volume = group.take(0, count);
+        let rest = group.take(0, total - head - count);
+        group.add("lv544", true, Content::Extents(vec![reserve, rest], None));
+        group.add("lv1", true, Content::Extents(vec![volume], None));
+        (group, volume.first)
+    }
+
     fn extents(&self, sectors: u64, what: &str) -> anyhow::Result<u64> {
         let size = self.options.extent_sectors;
         ensure!(

@@ -1,0 +1,108 @@
+//! Volumes that are in no pool: directly on an array, static, encrypted.
+
+mod common;
+
+use common::{sha256, sparse};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+use tierlift_forge::{ForgeOptions, Forged, Mirror, Raid, forge_bare, forge_static};
+use tierlift_tests::{Image, Machine, Settings};
+
+const PASSWORD: &str = "correct horse battery";
+/// What QNAP's rule makes of the password (`openssl passwd -1 -salt YCCaQNAP`).
+const BY_QNAPS_RULE: &str = "$1$YCCaQNAP$R0IrohxWVIbRgyr3ghIP4/";
+
+/// An ext4 file system with one file, and the hash of the file.
+fn file_system(folder: &Path) -> (PathBuf, String) {
+    let content = folder.join("content");
+    fs::create_dir_all(content.join("Public")).unwrap();
+    let bytes: Vec<u8> = (0..2_000_000u32).flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 7).to_le_bytes()).collect();
+    fs::write(content.join("Public/photo.raw"), &bytes).unwrap();
+    let path = sparse(&folder.join("volume.img"), 32 << 20);
+    let mut mke2fs = Command::new("mke2fs");
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-O", "^dir_index", "-d"]).arg(&content).arg(&path);
+    assert!(mke2fs.status().unwrap().success());
+    (path, sha256(&bytes))
+}
+
+fn boot(forged: &Forged) -> Machine {
+    let settings = Settings::new(&Image::from_environment().unwrap());
+    forged.disks.iter().fold(settings, |settings, disk| settings.source(disk)).boot().unwrap()
+}
+
+fn assert_photo(machine: &mut Machine, volume: &str, hash: &str) {
+    machine.run(&["mount", volume, "/mnt/volume"]).unwrap().success().unwrap();
+    let said = machine.shell("sha256sum /mnt/volume/Public/photo.raw").unwrap().success().unwrap();
+    assert!(said.starts_with(hash), "{said}");
+}
+
+fn end(mut machine: Machine) {
+    machine.run(&["deactivate", "--all", "--unmount"]).unwrap().success().unwrap();
+    let left = machine.shell("dmsetup ls; cat /proc/mdstat").unwrap().success().unwrap();
+    assert!(left.contains("No devices found") && !left.contains("md100"), "{left}");
+    machine.finish().unwrap();
+}
+
+#[test]
+fn a_file_system_directly_on_an_array() {
+    let folder = TempDir::new().unwrap();
+    let (image, hash) = file_system(folder.path());
+    let options = ForgeOptions { raid: Some(Raid::new(5, 3)), compact: true, ..ForgeOptions::default() };
+    let forged = forge_bare(&image, &options, folder.path()).unwrap();
+    let mut machine = boot(&forged);
+    assert_photo(&mut machine, "md1/volume", &hash);
+    end(machine);
+}
+
+#[test]
+fn a_static_volume_on_a_mirror() {
+    let folder = TempDir::new().unwrap();
+    let (image, hash) = file_system(folder.path());
+    let options = ForgeOptions { mirror: Mirror::Both, compact: true, drbd: true, ..ForgeOptions::default() };
+    let forged = forge_static(&image, &options, folder.path()).unwrap();
+    let mut machine = boot(&forged);
+    assert_photo(&mut machine, "vg288/lv1", &hash);
+    end(machine);
+}
+
+/// Encrypts an image in a machine of its own, as QNAP's firmware does: LUKS 1 with what its rule makes of the password.
+fn encrypt(image: &Path, folder: &Path) -> PathBuf {
+    let luks = sparse(&folder.join("luks.img"), fs::metadata(image).unwrap().len() + (4 << 20));
+    let settings = Settings::new(&Image::from_environment().unwrap());
+    let mut machine = settings.source(image).writable(&luks).boot().unwrap();
+    let format = "cryptsetup luksFormat --batch-mode --type luks1 --cipher aes-cbc-essiv:sha256 --hash sha1 --pbkdf-force-iterations 1000";
+    machine
+        .shell(&format!(
+            "export DM_DISABLE_UDEV=1; printf %s '{BY_QNAPS_RULE}' > /tmp/key && blockdev --setrw /dev/vdb && \
+             {format} --key-file /tmp/key /dev/vdb && cryptsetup open --key-file /tmp/key /dev/vdb plain && \
+             dd if=/dev/vda of=/dev/mapper/plain bs=1M && cryptsetup close plain"
+        ))
+        .unwrap()
+        .success()
+        .unwrap();
+    machine.finish().unwrap();
+    luks
+}
+
+#[test]
+fn an_encrypted_static_volume() {
+    let folder = TempDir::new().unwrap();
+    let (image, hash) = file_system(folder.path());
+    let luks = encrypt(&image, folder.path());
+    let forged =
+        forge_static(&luks, &ForgeOptions { compact: true, ..ForgeOptions::default() }, folder.path()).unwrap();
+    let mut machine = boot(&forged);
+    let locked = machine.run(&["mount", "vg288/lv1", "/mnt/volume"]).unwrap();
+    assert!(locked.code == 4 && locked.stderr.contains("tierlift unlock"), "{} {}", locked.code, locked.stderr);
+    let wrong = machine.run_with_input(&["unlock", "vg288/lv1"], "wrong\n").unwrap();
+    assert!(wrong.code == 4 && wrong.stderr.contains("none of 2 tries"), "{} {}", wrong.code, wrong.stderr);
+    let right = machine.run_with_input(&["unlock", "vg288/lv1"], &format!("{PASSWORD}\n")).unwrap();
+    assert!(right.stderr.contains("QNAP's rule") && !right.stderr.contains("horse"), "{}", right.stderr);
+    right.success().unwrap();
+    assert_photo(&mut machine, "vg288/lv1", &hash);
+    let report = machine.run(&["report"]).unwrap().success().unwrap();
+    assert!(!report.contains("horse") && !report.contains("$1$") && report.contains("unlocked vg288/lv1"), "{report}");
+    end(machine);
+}
