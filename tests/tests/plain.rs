@@ -106,3 +106,32 @@ fn an_encrypted_static_volume() {
     assert!(!report.contains("horse") && !report.contains("$1$") && report.contains("unlocked vg288/lv1"), "{report}");
     end(machine);
 }
+
+/// QNAP's mark with the features on that it contradicts: indexes in another order, checksums where the mark is.
+#[test]
+fn a_file_system_with_qnaps_mark_and_misleading_features() {
+    use std::os::unix::fs::FileExt;
+    let folder = TempDir::new().unwrap();
+    let content = folder.path().join("many");
+    fs::create_dir_all(&content).unwrap();
+    for number in 0..2000 {
+        fs::write(content.join(format!("Photo of a Summer Day {number:05}.jpeg")), number.to_string()).unwrap();
+    }
+    let image = sparse(&folder.path().join("volume.img"), 32 << 20);
+    let mut mke2fs = Command::new("mke2fs");
+    mke2fs
+        .args(["-q", "-F", "-t", "ext4", "-b", "1024", "-I", "128", "-O", "dir_index,metadata_csum", "-d"])
+        .arg(&content)
+        .arg(&image);
+    assert!(mke2fs.status().unwrap().success());
+    let file = fs::OpenOptions::new().read(true).write(true).open(&image).unwrap();
+    file.write_all_at(b"QNAP", 1024 + 0x3fc).unwrap();
+    let options = ForgeOptions { compact: true, ..ForgeOptions::default() };
+    let forged = forge_static(&image, &options, folder.path()).unwrap();
+    let mut machine = boot(&forged);
+    let said = machine.run(&["mount", "vg288/lv1", "/mnt/volume"]).unwrap().success().unwrap();
+    assert!(said.contains("off on the overlay"), "{said}");
+    let count = machine.shell("cat /mnt/volume/Photo* | wc -c; cat '/mnt/volume/Photo of a Summer Day 01234.jpeg'");
+    assert_eq!(count.unwrap().success().unwrap(), "6890\n1234");
+    end(machine);
+}

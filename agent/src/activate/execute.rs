@@ -4,7 +4,7 @@ use super::deps::Dependencies;
 use super::dm::{DeviceMapper, DmError, Made};
 use super::ground::{self, Ground};
 use super::plan::{ExistingMember, Plan, PlannedDevice};
-use super::{md, names, sysfs};
+use super::{md, names, sysfs, volume_overlay};
 use crate::unlock::crypt::{self, Unlocked};
 use anyhow::Context;
 use serde::Serialize;
@@ -39,6 +39,17 @@ pub fn execute(dm: &DeviceMapper, plan: &Plan) -> anyhow::Result<Executed> {
         ground::release_memory();
     }
     result.map(|()| done)
+}
+
+/// Makes devices that are no part of a plan; on an error those made are taken down again.
+///
+/// # Errors
+/// When one cannot be made.
+pub fn make(dm: &DeviceMapper, devices: &[PlannedDevice]) -> anyhow::Result<()> {
+    let (mut ground, mut done) = (Ground::default(), Executed::default());
+    let devices: Vec<&PlannedDevice> = devices.iter().collect();
+    make_devices(dm, &mut ground, &devices, &mut done)
+        .inspect_err(|_| done.made.iter().rev().for_each(|name| undo(dm, name)))
 }
 
 fn undo(dm: &DeviceMapper, name: &str) {
@@ -125,6 +136,9 @@ pub struct TakenDown {
 /// When device-mapper cannot be asked.
 pub fn take_down(dm: &DeviceMapper, devices: &[String], unmount: bool) -> anyhow::Result<TakenDown> {
     let mut done = TakenDown::default();
+    for name in devices.iter().flat_map(|name| over_volume(dm, name)) {
+        remove_one(dm, &name, unmount, &mut done)?;
+    }
     let order = Dependencies::read(dm)?.removal_order();
     for name in order.iter().filter(|name| devices.contains(name) && !is_overlay(name)) {
         remove_one(dm, name, unmount, &mut done)?;
@@ -140,6 +154,15 @@ pub fn take_down(dm: &DeviceMapper, devices: &[String], unmount: bool) -> anyhow
         ground::release_memory();
     }
     Ok(done)
+}
+
+/// Overlays over a volume and over what was unlocked on it, upper devices first.
+fn over_volume(dm: &DeviceMapper, name: &str) -> Vec<String> {
+    let number = sysfs::number_of(&super::dm::path_of(name)).ok().flatten();
+    let unlocked = number.map(crypt::over).unwrap_or_default().into_iter().map(|unlocked| unlocked.name);
+    let volumes = unlocked.chain(std::iter::once(name.to_owned()));
+    let names = volumes.flat_map(|volume| volume_overlay::names(&volume));
+    names.filter(|name| dm.state(name).ok().flatten().is_some_and(|state| state.is_ours())).collect()
 }
 
 fn remove_one(dm: &DeviceMapper, name: &str, unmount: bool, done: &mut TakenDown) -> anyhow::Result<()> {

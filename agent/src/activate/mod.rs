@@ -23,6 +23,7 @@ pub mod stack;
 pub mod sysfs;
 #[cfg(test)]
 mod test_inventory;
+pub mod volume_overlay;
 pub mod window;
 pub mod wire;
 

@@ -56,7 +56,7 @@ pub(super) fn mount(
         log::warn!("{target}: {warning}");
     }
     let directory = directory.unwrap_or_else(|| default_directory(&active.plan.device));
-    let done = mount_read_only(&active.path, &directory)?;
+    let done = mount_read_only(&dm, &active.path, &directory)?;
     let mounted =
         Mounted { target: active.plan.target, directory: directory.clone(), notes: done.notes.clone(), active: true };
     if !done.already {

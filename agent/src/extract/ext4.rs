@@ -10,6 +10,8 @@ const LENGTH: usize = 1024;
 /// The kernel mounts blocks up to the size of a memory page.
 const MAX_BLOCK: u64 = 4096;
 
+const COMPAT_AT: usize = 0x5c;
+const RO_COMPAT_AT: usize = 0x64;
 const COMPAT_DIR_INDEX: u32 = 0x20;
 const INCOMPAT_RECOVER: u32 = 0x4;
 const RO_COMPAT_CHECKSUMS: u32 = 0x400;
@@ -32,6 +34,15 @@ pub struct Ext4 {
     pub dir_index: bool,
     /// Metadata carry checksums.
     pub checksums: bool,
+}
+
+/// A feature bit to switch off on an overlay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trap {
+    /// Where its word lies, from the start of the volume.
+    pub place: Bytes,
+    /// The bit in that word.
+    pub bit: u32,
 }
 
 /// What a volume begins with.
@@ -75,8 +86,8 @@ fn decode(block: &[u8; LENGTH]) -> Option<Ext4> {
         wants_replay: field32(block, 0x60) & INCOMPAT_RECOVER != 0,
         has_errors: field16(block, 0x3a) & STATE_ERRORS != 0,
         qnap: block.get(0x3fc..) == Some(b"QNAP"),
-        dir_index: field32(block, 0x5c) & COMPAT_DIR_INDEX != 0,
-        checksums: field32(block, 0x64) & RO_COMPAT_CHECKSUMS != 0,
+        dir_index: field32(block, COMPAT_AT) & COMPAT_DIR_INDEX != 0,
+        checksums: field32(block, RO_COMPAT_AT) & RO_COMPAT_CHECKSUMS != 0,
     })
 }
 
@@ -99,13 +110,20 @@ impl Ext4 {
                      a NAS with larger memory pages (some ARM models). The volume is readable as a device"
                 ));
             }
-            Some(_) => {}
+            Some(_) => None,
         }
-        (self.qnap && self.checksums).then(|| {
-            "it carries QNAP's mark and metadata checksums, which cannot both be right: the checksum lies where the mark is. \
-             Read it with `debugfs -n`"
-                .to_owned()
-        })
+    }
+
+    /// Features that must be off for a stock kernel to read what QNAP's wrote.
+    pub fn traps(&self) -> Vec<Trap> {
+        let all = [
+            // Looking a name up by an index that is ordered in another way does not find it.
+            (self.dir_index, COMPAT_AT, COMPAT_DIR_INDEX),
+            // The superblock's checksum lies where QNAP's mark is, so it is wrong by design.
+            (self.checksums, RO_COMPAT_AT, RO_COMPAT_CHECKSUMS),
+        ];
+        let set = all.into_iter().filter(|(is_set, _, _)| self.qnap && *is_set);
+        set.map(|(_, at, bit)| Trap { place: Bytes(PLACE.saturating_add(at as u64)), bit }).collect()
     }
 
     /// What to know before trusting what is seen on it.
@@ -120,10 +138,13 @@ impl Ext4 {
         if self.has_errors {
             notes.push("the file system is marked as having errors: some files may be damaged".to_owned());
         }
+        if self.qnap && self.checksums {
+            notes.push("QNAP's mark lies where the checksum should be: checksums are off on the overlay".to_owned());
+        }
         match (self.qnap, self.dir_index) {
             (true, true) => notes.push(
-                "directory indexes are on, and QNAP orders them in its own way: in large directories names may be listed but \
-                 not found"
+                "made by QNAP, which orders directory indexes in its own way, yet they are on: they are off on the overlay, so \
+                 that every name is found"
                     .to_owned(),
             ),
             (true, false) => notes.push("made by QNAP (its mark in the superblock); harmless for reading".to_owned()),
@@ -167,8 +188,17 @@ mod tests {
     fn what_cannot_be_mounted_says_why() {
         assert!(ext4(&[(0x18, &[5])]).obstacle().unwrap().contains("32768 bytes"));
         assert!(ext4(&[(0x18, &[0xff; 4])]).obstacle().unwrap().contains("makes no sense"));
-        assert!(ext4(&[(0x18, &[2]), (0x65, &[4]), (0x3fc, b"QNAP")]).obstacle().unwrap().contains("debugfs -n"));
-        assert!(ext4(&[(0x5c, &[0x20]), (0x3fc, b"QNAP")]).notes()[0].contains("listed but"));
+    }
+
+    #[test]
+    fn traps_are_only_those_of_qnap() {
+        let places = |found: Ext4| found.traps().iter().map(|trap| (trap.place.0, trap.bit)).collect::<Vec<_>>();
+        let fields: [(usize, &[u8]); 3] = [(0x18, &[2]), (0x5c, &[0x20]), (0x65, &[4])];
+        assert_eq!(places(ext4(&fields)), []);
+        let marked = ext4(&[fields[0], fields[1], fields[2], (0x3fc, b"QNAP")]);
+        assert_eq!(marked.obstacle(), None);
+        assert!(marked.notes().iter().filter(|note| note.contains("overlay")).count() == 2);
+        assert_eq!(places(marked), [(1024 + 0x5c, 0x20), (1024 + 0x64, 0x400)]);
     }
 
     #[test]

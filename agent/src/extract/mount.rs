@@ -1,12 +1,15 @@
 //! Mounts an activated volume, read-only and without playing back its journal.
 
-use super::ext4::{Probe, probe};
-use crate::activate::sysfs;
+use super::ext4::{Ext4, Probe, Trap, probe};
+use crate::activate::dm::DeviceMapper;
+use crate::activate::{sysfs, volume_overlay};
 use crate::block::FileView;
 use crate::commands::Failure;
 use crate::unlock::crypt;
 use anyhow::Context;
 use nix::mount::{MsFlags, mount};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Folder of the mount points that are made when none is named.
@@ -30,10 +33,13 @@ pub fn default_directory(device: &str) -> PathBuf {
 ///
 /// # Errors
 /// When it carries no file system that can be mounted, or the kernel refuses.
-pub fn mount_read_only(device: &Path, directory: &Path) -> anyhow::Result<Done> {
+pub fn mount_read_only(dm: &DeviceMapper, device: &Path, directory: &Path) -> anyhow::Result<Done> {
     let unlocked = crypt::over_path(device).map(|unlocked| unlocked.path);
     let device = unlocked.as_deref().unwrap_or(device);
-    let notes = look(device)?;
+    let found = look(device)?;
+    let notes = found.notes();
+    let changed = without_traps(dm, device, &found)?;
+    let device = changed.as_deref().unwrap_or(device);
     let number = sysfs::number_of(device)?.with_context(|| format!("{} is no block device", device.display()))?;
     if sysfs::mounts_of(number)?.contains(&directory.to_owned()) {
         return Ok(Done { already: true, notes });
@@ -49,13 +55,32 @@ pub fn mount_read_only(device: &Path, directory: &Path) -> anyhow::Result<Done> 
     Ok(Done { already: false, notes })
 }
 
+/// The volume on an overlay on which the features are off that would lead astray; `None` when there are none.
+fn without_traps(dm: &DeviceMapper, device: &Path, found: &Ext4) -> anyhow::Result<Option<PathBuf>> {
+    let traps = found.traps();
+    if traps.is_empty() {
+        return Ok(None);
+    }
+    let overlay = volume_overlay::over(dm, device)?;
+    let file = File::options().read(true).write(true).open(&overlay);
+    let file = file.with_context(|| format!("{} cannot be opened", overlay.display()))?;
+    let switch_off = |trap: &Trap| -> std::io::Result<()> {
+        let mut word = [0; 4];
+        file.read_exact_at(&mut word, trap.place.0)?;
+        file.write_all_at(&(u32::from_le_bytes(word) & !trap.bit).to_le_bytes(), trap.place.0)
+    };
+    let done = traps.iter().try_for_each(switch_off).and_then(|()| file.sync_all());
+    done.with_context(|| format!("{}: the superblock on the overlay cannot be changed", overlay.display()))?;
+    Ok(Some(overlay))
+}
+
 /// What the superblock says; an error when mounting makes no sense.
-fn look(device: &Path) -> anyhow::Result<Vec<String>> {
+fn look(device: &Path) -> anyhow::Result<Ext4> {
     let view = FileView::open(device)?;
     let found = probe(&view).with_context(|| format!("the start of {} cannot be read", device.display()))?;
     let obstacle = match found {
         Probe::Ext4(found) => match found.obstacle() {
-            None => return Ok(found.notes()),
+            None => return Ok(found),
             Some(obstacle) => obstacle,
         },
         Probe::Luks => "it is encrypted (LUKS); open it first with `tierlift unlock`".to_owned(),

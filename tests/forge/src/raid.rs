@@ -57,7 +57,7 @@ impl Raid {
     /// Sectors of the array for that many on each member.
     pub(crate) fn sectors(&self, component: u64) -> u64 {
         let all = component * self.data_disks() / self.copies();
-        if self.chunk > 0 { all / self.chunk * self.chunk } else { all }
+        all.checked_div(self.chunk).map_or(all, |chunks| chunks * self.chunk)
     }
 
     /// Writes what the member in `role` holds of the array `image` to `disk`, from sector `start` on.
