@@ -103,13 +103,12 @@ impl Ext4 {
     /// Why the kernel cannot or should not mount it, if so.
     pub fn obstacle(&self) -> Option<String> {
         match self.block_size {
-            None => return Some("its superblock is damaged: the block size makes no sense".to_owned()),
-            Some(size) if size > MAX_BLOCK => {
-                return Some(format!(
-                    "its blocks are {size} bytes long, and this machine's kernel mounts at most {MAX_BLOCK}; it was written by \
-                     a NAS with larger memory pages (some ARM models). The volume is readable as a device"
-                ));
-            }
+            None => Some("its superblock is damaged: the block size makes no sense".to_owned()),
+            Some(size) if size > MAX_BLOCK => Some(format!(
+                "its blocks are {size} bytes long, and this machine's kernel mounts at most {MAX_BLOCK}; it was written by a NAS \
+                 with larger memory pages (some ARM models). debugfs reads it: mount a target disk, then in the shell \
+                 `debugfs -R 'rdump / /mnt/target' DEVICE`"
+            )),
             Some(_) => None,
         }
     }
