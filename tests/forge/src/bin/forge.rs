@@ -34,7 +34,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<ForgeOptions
             "--seed" => options.seed = value()?,
             "--extent-sectors" => options.extent_sectors = value()?.parse()?,
             "--raid" => options.raid = Some(raid(&value()?)?),
-            "--chunk" => options.raid.as_mut().context("--chunk after --raid")?.chunk = value()?.parse::<u64>()?.saturating_mul(2),
+            "--chunk" => {
+                options.raid.as_mut().context("--chunk after --raid")?.chunk =
+                    value()?.parse::<u64>()?.saturating_mul(2)
+            }
             "--layout" => options.raid.as_mut().context("--layout after --raid")?.layout = value()?.parse()?,
             "--mirror" => options.mirror = choose(&value()?, &MIRRORS)?,
             "--tier-keys" => options.tier_keys = choose(&value()?, &TIER_KEYS)?,
