@@ -19,6 +19,9 @@ pub struct Inventory {
     /// What the system partitions of the NAS tell.
     #[serde(default)]
     pub harvest: Vec<Harvest>,
+    /// Good to know; nothing of this is wrong.
+    #[serde(default)]
+    pub remarks: Vec<String>,
     /// What is wrong, each a sentence that says what it means and what to do.
     pub notes: Vec<String>,
 }

@@ -237,3 +237,29 @@ fn groups_of_the_same_name_are_told_apart_by_id() {
     let (_, listed, _) = text(&tierlift(&[&["activate"][..], &disks].concat(), &[]));
     assert!(!listed.contains("vg1/lv1"), "what is listed can be typed: {listed}");
 }
+
+#[test]
+fn parts_of_a_pool_are_what_the_user_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = with_history(dir.path(), "a");
+    let show = |part: &str| tierlift(&["lvm", "show", "--tier-volume", part], &[&disk.path]);
+    let (code, shown, _) = text(&show("1=vg1/lv544"));
+    assert!(code & 28 == 0 && shown.contains("tier 1 is lv544: you said so"), "{code} {shown}");
+    for wrong in ["1=nothing", "9=lv544", "lv544", "metadata="] {
+        assert_eq!(show(wrong).status.code(), Some(16), "{wrong}");
+    }
+}
+
+#[test]
+fn a_choice_is_kept_with_the_case() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = with_history(dir.path(), "a");
+    let scan = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tierlift"));
+        command.env("TIERLIFT_CASE", dir.path().join("case.json")).args(["scan", "--json"]).args(more).arg(&disk.path);
+        let value: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+        value["volume_groups"][0]["seqno"].as_u64().unwrap()
+    };
+    assert_eq!([scan(&[]), scan(&["--lvm-generation", "vg1@270"]), scan(&[])], [278, 270, 270]);
+    assert_eq!([scan(&["--lvm-generation", "vg1@committed"]), scan(&[])], [278, 278]);
+}

@@ -19,6 +19,7 @@ pub mod md;
 pub mod md_legacy;
 pub mod md_log;
 pub mod raid;
+pub mod ssd_cache;
 pub mod thin;
 pub mod units;
 pub mod view;

@@ -58,8 +58,11 @@ fn volumes(group: &VolumeGroup) -> Vec<String> {
     let missing = group.physical_volumes.iter().filter(|pv| pv.place.is_none()).count();
     let missing = if missing == 0 { String::new() } else { format!(", {missing} MISSING") };
     let volumes = group.physical_volumes.len();
-    let head =
-        format!("volume group {} (text number {}): {volumes} physical volumes{missing}", group.name, group.seqno);
+    let chosen = if group.text.chosen { format!(", chosen: {}", group.text.what) } else { String::new() };
+    let head = format!(
+        "volume group {} (text number {}{chosen}): {volumes} physical volumes{missing}",
+        group.name, group.seqno
+    );
     let visible = group.logical_volumes.iter().filter(|volume| volume.visible);
     std::iter::once(head).chain(visible.map(|volume| self::volume(group, volume))).collect()
 }

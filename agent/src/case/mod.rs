@@ -8,6 +8,7 @@ mod store;
 
 pub use store::{keep, load, location};
 
+use crate::volume::choice::Choices;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,6 +27,9 @@ pub struct Case {
     pub started: u64,
     /// The last inventory.
     pub inventory: Option<Found>,
+    /// The texts of volume groups the user chose.
+    #[serde(default)]
+    pub texts: Choices,
     /// What is active, by what was asked for.
     pub activations: Vec<Activation>,
     /// What is mounted.
@@ -138,6 +142,7 @@ impl Default for Case {
             schema: SCHEMA.to_owned(),
             started: now(),
             inventory: None,
+            texts: Choices::default(),
             activations: Vec::new(),
             mounts: Vec::new(),
             copies: Vec::new(),
@@ -152,6 +157,16 @@ impl Case {
         self.events.push(Event { time: now(), what: what.into() });
         let surplus = self.events.len().saturating_sub(MAX_EVENTS);
         self.events.drain(..surplus);
+    }
+
+    /// Keeps which texts of volume groups were chosen; each choice replaces the one before.
+    pub fn chose_texts(&mut self, texts: Choices) {
+        if self.texts != texts {
+            let files = texts.files.iter().map(|file| file.display().to_string());
+            let all: Vec<String> = texts.generations.iter().chain(&texts.parts).cloned().chain(files).collect();
+            self.note(format!("chose how volume groups are read: {}", all.join(", ")));
+            self.texts = texts;
+        }
     }
 
     /// Puts an activation in, in place of an older one of the same target.
@@ -203,6 +218,16 @@ mod tests {
             warnings: vec![],
             active: true,
         }
+    }
+
+    #[test]
+    fn a_choice_of_texts_is_kept_and_noted_once() {
+        let mut case = Case::default();
+        let texts = Choices { generations: vec!["vg1@270".into()], ..Choices::default() };
+        case.chose_texts(texts.clone());
+        case.chose_texts(texts.clone());
+        assert_eq!((case.texts, case.events.len()), (texts, 1));
+        assert!(case.events[0].what.contains("vg1@270"));
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(super) struct DiskArgs {
 impl DiskArgs {
     /// Looks at them.
     pub(super) fn look(&self) -> anyhow::Result<Session> {
-        let wishes = Wishes { texts: self.texts.choices(), maps: self.maps.clone(), ..Wishes::default() };
+        let wishes = Wishes { texts: self.texts.of_case()?, maps: self.maps.clone(), ..Wishes::default() };
         Session::look(&self.disks, &wishes)
     }
 }

@@ -44,7 +44,7 @@ struct Report<'a> {
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let paths = if args.paths.is_empty() { discover::default_disks()? } else { args.paths };
-    let wishes = Wishes { texts: args.texts.choices(), maps: args.maps, ..Wishes::default() };
+    let wishes = Wishes { texts: args.texts.of_case()?, maps: args.maps, ..Wishes::default() };
     let inventory = discover::look(&paths, &wishes)?.inventory;
     let unopened = paths.iter().any(|path| FileView::open(path).is_err());
     let pools = pools::look(&inventory);

@@ -2,9 +2,9 @@
 
 use super::{Search, physical};
 use crate::inventory::{Inventory, PvPlace, TextUsed, VolumeGroup};
-use crate::volume::choice::{Choices, pick};
+use crate::volume::choice::{Choices, Part, means, pick};
 use crate::volume::generation::{Generation, Origin, Proof, default_of, generations};
-use crate::volume::{find_group, read_group};
+use crate::volume::{find_group, read_group, set_part};
 use std::collections::{BTreeMap, BTreeSet};
 use tierlift_ondisk::lvm_history::Head;
 use tierlift_ondisk::lvm_text::Section;
@@ -51,6 +51,19 @@ impl Search {
         for used in used {
             let strays = strays(&volumes, &of_volume, &used.text.id);
             self.inventory.volume_groups.extend(group(&used, &volumes, &strays, &mut places));
+        }
+        for text in &choices.parts {
+            let part = Part::read(text)?;
+            let mut groups = self.inventory.volume_groups.iter_mut();
+            let wanted =
+                |group: &VolumeGroup| part.group.as_ref().is_none_or(|word| means(word, &group.name, &group.id));
+            if !groups.any(|group| wanted(group) && set_part(group, &part)) {
+                let message = format!(
+                    "'{text}': there is no group with a pool and a volume {}; see `tierlift lvm show`",
+                    part.volume
+                );
+                return Err(crate::commands::Failure::usage(message).into());
+            }
         }
         note_strays(&mut self.inventory, &volumes);
         Ok(all)

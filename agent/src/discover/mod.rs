@@ -6,6 +6,7 @@
 mod arrays;
 mod assemble;
 mod bare;
+mod cache;
 mod disks;
 mod groups;
 mod harvest;
@@ -196,6 +197,7 @@ impl Search {
         self.harvest();
         let generations = self.read_groups(choices)?;
         self.add_bare_volumes();
+        self.note_cache();
         Ok(Found { inventory: self.inventory, generations })
     }
 }

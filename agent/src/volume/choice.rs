@@ -1,6 +1,7 @@
 //! Which text the user wants for a group: a generation by name, or a file given by hand.
 
 use super::generation::{Finding, FoundText, Generation, Origin, short_id};
+use super::pool::MAX_TIERS;
 use crate::commands::Failure;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -22,12 +23,48 @@ pub struct Choices {
     pub generations: Vec<String>,
     /// Files with a text each.
     pub files: Vec<PathBuf>,
+    /// Parts of pools: `2=LV` for a tier, `metadata=LV`; the volume as `VG/LV` where its name is not unique.
+    #[serde(default)]
+    pub parts: Vec<String>,
+}
+
+/// A part of a pool that the user names, in place of what the text says or what was guessed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The tier; `None` for the metadata.
+    pub tier: Option<usize>,
+    /// The group, where it was named.
+    pub group: Option<String>,
+    /// The volume.
+    pub volume: String,
+}
+
+impl Part {
+    /// Reads `2=LV`, `metadata=LV`, `2=VG/LV`.
+    ///
+    /// # Errors
+    /// When it has another form, or names a tier no pool has.
+    pub fn read(text: &str) -> anyhow::Result<Self> {
+        let wrong = || {
+            Failure::usage(format!(
+                "'{text}' names no part of a pool; write TIER=LV or metadata=LV, as in 2=tp1_tierdata_2"
+            ))
+        };
+        let (part, volume) = text.split_once('=').ok_or_else(wrong)?;
+        let tier = match part {
+            "metadata" => None,
+            number => Some(number.parse().ok().filter(|tier| *tier < MAX_TIERS).ok_or_else(wrong)?),
+        };
+        let (group, volume) =
+            volume.split_once('/').map_or((None, volume), |(group, volume)| (Some(group.to_owned()), volume));
+        if volume.is_empty() { Err(wrong().into()) } else { Ok(Self { tier, group, volume: volume.to_owned() }) }
+    }
 }
 
 impl Choices {
     /// Nothing was chosen.
     pub fn is_empty(&self) -> bool {
-        self.generations.is_empty() && self.files.is_empty()
+        self.generations.is_empty() && self.files.is_empty() && self.parts.is_empty()
     }
 
     /// Reads the files.

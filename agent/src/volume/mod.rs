@@ -15,4 +15,5 @@ mod view;
 mod tests;
 
 pub use group::{find_group, read_group};
+pub use pool::set_part;
 pub use view::{DiskPlace, DiskTarget, find, find_group_index, open_extents, spoken_name, stretches_on_disks, view};

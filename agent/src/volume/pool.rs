@@ -4,14 +4,15 @@
 //! volume, a number whose key speaks of an enable map or of bypass. Every conclusion that no key states is a guess and is
 //! written down; the pool's own superblock decides in the end.
 
+use super::choice::Part;
 use super::group::Volumes;
-use crate::inventory::{LogicalVolume, LogicalVolumeKind, PoolVolume, StretchTarget};
+use crate::inventory::{LogicalVolume, LogicalVolumeKind, PoolVolume, StretchTarget, VolumeGroup};
 use std::collections::BTreeSet;
 use tierlift_ondisk::lvm_text::{Item, Section, Value};
 use tierlift_ondisk::units::{Chunk, Sectors};
 
 /// QNAP's kernel knows three tiers; a bit map of eight is what the model holds.
-const MAX_TIERS: usize = 8;
+pub(super) const MAX_TIERS: usize = 8;
 
 /// Reads the pool segment of the volume `name`.
 pub(super) fn resolve(name: &str, size: Sectors, segment: &Section, volumes: &Volumes<'_>) -> PoolVolume {
@@ -38,6 +39,36 @@ pub(super) fn resolve(name: &str, size: Sectors, segment: &Section, volumes: &Vo
         pool.guesses.push("the text names no chunk size; the pool's superblock has it".into());
     }
     pool
+}
+
+/// Puts a volume the user names in the place of a pool's part, in each pool of the group it can belong to: the only one, or the one
+/// whose name its name begins with. Answers whether there was one.
+pub fn set_part(group: &mut VolumeGroup, part: &Part) -> bool {
+    if !group.logical_volumes.iter().any(|volume| volume.name == part.volume) {
+        return false;
+    }
+    let is_pool = |volume: &LogicalVolume| matches!(volume.kind, LogicalVolumeKind::Pool(_));
+    let only = group.logical_volumes.iter().filter(|volume| is_pool(volume)).count() == 1;
+    let mut set = false;
+    for volume in &mut group.logical_volumes {
+        let LogicalVolumeKind::Pool(pool) = &mut volume.kind else { continue };
+        if !only && !part.volume.starts_with(&volume.name) {
+            continue;
+        }
+        set = true;
+        match part.tier {
+            None => pool.metadata.clone_from(&part.volume),
+            Some(tier) => {
+                if pool.tiers.len() <= tier {
+                    pool.tiers.resize(tier.saturating_add(1), None);
+                }
+                pool.tiers.get_mut(tier).into_iter().for_each(|place| *place = Some(part.volume.clone()));
+            }
+        }
+        let what = part.tier.map_or("metadata".to_owned(), |tier| format!("tier {tier}"));
+        pool.guesses.push(format!("{what} is {}: you said so", part.volume));
+    }
+    set
 }
 
 fn metadata(pool: &mut PoolVolume, name: &str, segment: &Section) {

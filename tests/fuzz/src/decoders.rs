@@ -4,9 +4,13 @@ use serde_json::to_string;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
+use tierlift::harvest;
 use tierlift::inventory::{Extents, Inventory, PvPlace};
+use tierlift::volume::choice::pick;
+use tierlift::volume::generation::{Finding, FoundText, Origin, default_of, generations};
 use tierlift::volume::{find_group, read_group, stretches_on_disks};
 use tierlift_ondisk::lvm_area::{AreaHeader, next_offset, ring_stretches};
+use tierlift_ondisk::lvm_history::{Extent, texts_in_area};
 use tierlift_ondisk::lvm_label::Label;
 use tierlift_ondisk::thin::ring::decode_slot;
 use tierlift_ondisk::thin::{
@@ -112,10 +116,12 @@ fn decode_values(bytes: &[u8]) {
 /// LVM: label, area header, and text with the volumes it makes.
 pub fn lvm(input: &[u8]) {
     let (choice, bytes) = choice(input);
-    match choice % 3 {
+    match choice % 5 {
         0 => drop(Label::decode(bytes)),
         1 => area(bytes),
-        _ => text(bytes),
+        2 => text(bytes),
+        3 => ring(bytes),
+        _ => system_partition(bytes),
     }
 }
 
@@ -128,6 +134,31 @@ fn area(bytes: &[u8]) {
         }
         let _ = next_offset(header.size, place.offset, place.size);
     }
+}
+
+/// A ring: every text in it, the whole ones as generations, which can be chosen and written out.
+fn ring(bytes: &[u8]) {
+    let texts = texts_in_area(bytes);
+    assert!(texts.iter().all(|text| text.bytes.len() < bytes.len() && text.offset.0 < bytes.len() as u64));
+    let found = texts.into_iter().map(|text| FoundText {
+        finding: Finding { origin: Origin::Ring, place: text.offset.to_string(), checksum_ok: None },
+        whole: text.extent == Extent::Whole,
+        bytes: text.bytes,
+    });
+    let all = generations(found.collect());
+    for generation in &all {
+        assert_eq!(pick(&all, &generation.name).expect("a name means one").name, generation.name);
+        assert!(!generation.is_usable() || generation.parse().is_some());
+    }
+    let _ = default_of(&all.iter().collect::<Vec<_>>());
+    to_string(&all).expect("generations can be told");
+}
+
+/// The first bytes of a system partition.
+fn system_partition(bytes: &[u8]) {
+    let mut left = harvest::BUDGET;
+    let told = harvest::look(Arc::new(bytes.to_vec()), "md9", &mut left);
+    assert!(left <= harvest::BUDGET && told.is_none_or(|told| told.texts.len() <= 512));
 }
 
 fn text(bytes: &[u8]) {

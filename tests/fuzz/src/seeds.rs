@@ -95,8 +95,13 @@ fn disks(beginnings: &[Beginning<'_>]) -> anyhow::Result<Vec<Vec<u8>>> {
 /// Label, area and text.
 pub fn lvm() -> Vec<Vec<u8>> {
     let text = b"vg1 {\n";
-    disks(&[(b"LABELONE", 0, 0, 512), (b" LVM2 x[5A%r0N*>", 4, 1, 512), (text, 0, 2, 16 << 10)])
-        .expect("disks can be forged")
+    disks(&[
+        (b"LABELONE", 0, 0, 512),
+        (b" LVM2 x[5A%r0N*>", 4, 1, 512),
+        (text, 0, 2, 16 << 10),
+        (b" LVM2 x[5A%r0N*>", 4, 3, 16 << 10),
+    ])
+    .expect("disks can be forged")
 }
 
 /// Partition tables, md superblocks and a DRBD tail.

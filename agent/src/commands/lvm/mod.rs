@@ -5,6 +5,7 @@ mod generations;
 mod show;
 
 use super::Outcome;
+use crate::case;
 use crate::discover::{self, Found, Wishes};
 use crate::volume::choice::Choices;
 use std::path::PathBuf;
@@ -37,17 +38,41 @@ pub(super) struct TextArgs {
     /// Use the text in this file for its volume group (a backup or archive of LVM); may be repeated
     #[arg(long, value_name = "FILE")]
     lvm_text: Vec<PathBuf>,
+    /// Take this volume as a tier of its pool (TIER=LV), or as its metadata (metadata=LV), whatever the text says; may be repeated
+    #[arg(long, value_name = "TIER=LV")]
+    tier_volume: Vec<String>,
 }
 
 impl TextArgs {
     /// What was asked for.
-    pub(super) fn choices(&self) -> Choices {
-        Choices { generations: self.lvm_generation.clone(), files: self.lvm_text.clone() }
+    fn choices(&self) -> Choices {
+        Choices {
+            generations: self.lvm_generation.clone(),
+            files: self.lvm_text.clone(),
+            parts: self.tier_volume.clone(),
+        }
+    }
+
+    /// What was asked for now, which is kept with the case; else what was asked for before.
+    pub(super) fn of_case(&self) -> anyhow::Result<Choices> {
+        let mut now = self.choices();
+        for file in &mut now.files {
+            // Later verbs may run in another folder.
+            *file = std::fs::canonicalize(&*file).unwrap_or_else(|_| file.clone());
+        }
+        if now.is_empty() {
+            return Ok(case::load()?.map(|case| case.texts).unwrap_or_default());
+        }
+        let kept = now.clone();
+        case::keep(|case| case.chose_texts(kept))?;
+        Ok(now)
     }
 }
 
 /// Looks at the disks, with every text there is.
 fn look(paths: Vec<PathBuf>, texts: Choices) -> anyhow::Result<Found> {
     let paths = if paths.is_empty() { discover::default_disks()? } else { paths };
-    discover::look(&paths, &Wishes { texts, every_text: true, ..Wishes::default() })
+    let mut found = discover::look(&paths, &Wishes { texts, every_text: true, ..Wishes::default() })?;
+    found.inventory.volume_groups.retain(|group| !group.without_lvm);
+    Ok(found)
 }

@@ -74,7 +74,23 @@ fn compare(report: &mut PoolReport, group: &VolumeGroup, parts: &PoolVolume, sta
     list.extend(stat.warnings.iter().cloned());
     if let Some(Chunk(chunks)) = parts.chunks.filter(|chunks| chunks.0 != stat.chunks.total) {
         let total = stat.chunks.total;
-        report.odd.push(format!("the text gives it {chunks} chunks, its superblock {total}; the superblock decides"));
+        let (text, meaning) = if chunks > total {
+            (
+                "more",
+                "the pool was to grow, or the text is newer than its metadata; QNAP's kernel would grow it, here it stays as it is",
+            )
+        } else {
+            (
+                "fewer",
+                "the text is older than its metadata, and what it says of volumes may be, too: look for a newer text with `tierlift lvm \
+              generations`",
+            )
+        };
+        let line = format!(
+            "the text gives it {chunks} chunks, {text} than its superblock's {total}, which decides: {meaning}"
+        );
+        // A text that knows less than the pool leaves volumes out, or in their former size.
+        if chunks < total { &mut report.wrong } else { &mut report.odd }.push(line);
     }
     if let Some(size) = parts.chunk_size.filter(|size| *size != stat.chunk_size) {
         report.odd.push(format!(

@@ -26,6 +26,7 @@ pub(super) fn tree(inventory: &Inventory, pools: &[PoolReport], findings: &Findi
         out.line(0, "What the NAS's system partitions tell");
         inventory.harvest.iter().for_each(|harvest| out.harvest(harvest));
     }
+    out.list("Good to know", &inventory.remarks);
     out.list("What is wrong", &findings.wrong);
     out.list("What to do next", &findings.next_steps);
     out.text
