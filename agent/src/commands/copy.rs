@@ -72,7 +72,8 @@ fn copy_to(
 ) -> anyhow::Result<Copied> {
     let (name, root) = match (source, session) {
         (Source::Volume(volume, below), Some(session)) => {
-            let (mounted, done) = super::mount::mount(session, volume, None, &args.stack.clone().request_or_active())?;
+            let shown = super::mount::mount(session, volume, None, &args.stack.clone().request_or_active())?;
+            let (mounted, done) = (shown.directory, shown.done);
             done.notes.iter().for_each(|note| eprintln!("copy: note: {note}"));
             let root = below.map_or(Ok(mounted.clone()), |below| inside(&mounted, below))?;
             (args.source.clone(), root)

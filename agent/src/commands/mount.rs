@@ -27,7 +27,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut session = args.disks.look()?;
-    let (directory, done) = mount(&mut session, &args.target, args.directory, &args.stack.request_or_active())?;
+    let Shown { directory, done, incomplete } =
+        mount(&mut session, &args.target, args.directory, &args.stack.request_or_active())?;
     if args.json {
         let notes = &done.notes;
         let answer = json!({
@@ -39,7 +40,17 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         println!("{} {state} read-only on {}", args.target, directory.display());
         done.notes.iter().for_each(|note| println!("  note: {note}"));
     }
-    Ok(Outcome::CLEAN)
+    Ok(if incomplete { Outcome::DAMAGE } else { Outcome::CLEAN })
+}
+
+/// A volume that is mounted.
+pub(super) struct Shown {
+    /// Where.
+    pub(super) directory: PathBuf,
+    /// What was done for it.
+    pub(super) done: Done,
+    /// Some of its data cannot be read, because a disk or a tier is missing.
+    pub(super) incomplete: bool,
 }
 
 /// Makes a volume readable, mounts it and notes it in the case; also the first half of a copy.
@@ -48,7 +59,7 @@ pub(super) fn mount(
     target: &str,
     directory: Option<PathBuf>,
     request: &Request,
-) -> anyhow::Result<(PathBuf, Done)> {
+) -> anyhow::Result<Shown> {
     let (group, wish) = session.resolve(target)?;
     let dm = device_mapper()?;
     let active = bring_up(&dm, session, group, &wish, request)?;
@@ -62,5 +73,5 @@ pub(super) fn mount(
     if !done.already {
         case::keep(|case| case.mounted(mounted))?;
     }
-    Ok((directory, done))
+    Ok(Shown { directory, done, incomplete: active.plan.incomplete })
 }

@@ -4,6 +4,7 @@ use serde_json::to_string;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
+use tierlift::block::ddrescue;
 use tierlift::harvest;
 use tierlift::inventory::{Extents, Inventory, PvPlace};
 use tierlift::volume::choice::pick;
@@ -177,7 +178,8 @@ fn text(bytes: &[u8]) {
 /// What lies below LVM: partition tables, md superblocks, DRBD's tail. Checksums that would refuse the input are repaired.
 pub fn layers(input: &[u8]) {
     let (choice, bytes) = choice(input);
-    match choice % 4 {
+    match choice % 5 {
+        4 => rescue_map(bytes),
         0 => drop(mbr::decode(bytes)),
         1 => table(bytes),
         2 => {
@@ -191,6 +193,17 @@ pub fn layers(input: &[u8]) {
     let size = Sectors(bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)));
     let _ = (md::place_1_0(size), md::place_0_90(size), drbd::place(size), drbd::tail_size(size));
     let _ = (size.to_bytes(), Bytes(size.0).human());
+}
+
+/// A map of ddrescue: what was not read is in order, apart, and within the disk.
+fn rescue_map(bytes: &[u8]) {
+    let head = if ddrescue::looks_like_map(bytes) { "" } else { "# Mapfile. Created by GNU ddrescue\n0 + 1\n" };
+    let Ok(map) = ddrescue::Map::parse(&[head.as_bytes(), bytes].concat()) else { return };
+    for size in [0, 1, 4096, map.end().0, u64::MAX] {
+        let unread = map.unread(Bytes(size));
+        assert!(unread.iter().all(|part| part.start < part.end && part.end <= size));
+        assert!(unread.is_sorted_by(|one, next| one.end < next.start));
+    }
 }
 
 fn table(bytes: &[u8]) {

@@ -106,13 +106,15 @@ pub fn lvm() -> Vec<Vec<u8>> {
 
 /// Partition tables, md superblocks and a DRBD tail.
 pub fn layers() -> Vec<Vec<u8>> {
-    disks(&[
+    let mut seeds = disks(&[
         (&[0x55, 0xAA], 510, 0, 512),
         (b"EFI PART", 0, 1, 2048),
         (&[0xFC, 0x4E, 0x2B, 0xA9], 0, 2, 512),
         (&[0x83, 0x74, 0x02], 60, 3, 4096),
     ])
-    .expect("disks can be forged")
+    .expect("disks can be forged");
+    seeds.push(b"\x04# Mapfile. Created by GNU ddrescue version 1.27\n0x10 + 1\n0 0x1000 +\n0x1000 512 -\n".to_vec());
+    seeds
 }
 
 /// One frame of each kind.
