@@ -6,7 +6,7 @@ use common::Whole;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use tierlift_forge::{ForgeOptions, Mirror, Raid};
+use tierlift_forge::{ForgeOptions, Mirror, Raid, add_system};
 use tierlift_ondisk::md::{FEATURE_BAD_BLOCKS, Role, Superblock, place_1_0};
 use tierlift_ondisk::units::Sectors;
 use tierlift_tests::{Image, Machine, Settings};
@@ -171,4 +171,18 @@ fn disks_of_two_machines() {
     expected.sort();
     assert_eq!(found, expected);
     machine.finish().unwrap();
+}
+
+/// LVM's label and all its texts are gone; what the NAS keeps on its system partition describes the group.
+#[test]
+fn the_systems_backup_of_lvms_text() {
+    let options = ForgeOptions { mirror: Mirror::Both, compact: true, ..ForgeOptions::default() };
+    let whole = Whole::forge("F1-plain-ext4", &options);
+    add_system(&whole.forged).unwrap();
+    let start = whole.forged.arrays[0].partition.0 * 512;
+    for disk in &whole.forged.disks {
+        writable(disk).write_all_at(&[0; 2048], start).unwrap();
+        writable(disk).write_all_at(&vec![0; (1 << 20) - 4608], start + 4608).unwrap();
+    }
+    all_is_read(&whole, &[], &["backup", "TS-X53"]);
 }

@@ -32,11 +32,16 @@ impl Search {
         let mut places = self.places(&volumes);
         let ids: BTreeSet<&str> = all.iter().map(|generation| generation.id.as_str()).collect();
         let mut used = Vec::new();
+        let without_text = volumes.iter().zip(&of_volume).any(|(found, groups)| is_mute(found, groups));
+        let of_id = |id: &str| all.iter().filter(|generation| generation.id == id).collect::<Vec<_>>();
+        let elsewhere = ids.iter().filter_map(|id| default_of(&of_id(id))).filter(|text| is_elsewhere(text, &places));
+        // A volume that says nothing of itself can only be of a group that is looked for, and only if there is one such group.
+        let may_be_here = without_text && elsewhere.count() == 1;
         for id in ids {
-            let of_group: Vec<&Generation> = all.iter().filter(|generation| generation.id == id).collect();
+            let of_group = of_id(id);
             let wanted = chosen.get(id).copied();
             match wanted.or_else(|| default_of(&of_group)) {
-                Some(text) if wanted.is_none() && is_elsewhere(text, &places) => {
+                Some(text) if wanted.is_none() && !may_be_here && is_elsewhere(text, &places) => {
                     let note = format!(
                         "it has texts of volume group {} (id {id}, newest number {}), none of whose disks is here",
                         text.group, text.seqno
@@ -49,7 +54,7 @@ impl Search {
         }
         drop_former(&mut used);
         for used in used {
-            let strays = strays(&volumes, &of_volume, &used.text.id);
+            let strays = strays(&volumes, &of_volume, &used, &places);
             self.inventory.volume_groups.extend(group(&used, &volumes, &strays, &mut places));
         }
         for text in &choices.parts {
@@ -131,13 +136,27 @@ fn chosen<'a>(all: &'a [Generation], choices: &Choices) -> anyhow::Result<BTreeM
     Ok(chosen)
 }
 
-/// Volumes that hold texts of this group but cannot say who they are: their label is lost or damaged.
-fn strays<'a>(volumes: &'a [physical::Found], of_volume: &[BTreeSet<String>], group: &str) -> Vec<&'a physical::Found> {
-    let with_groups = volumes.iter().zip(of_volume).filter(|(_, groups)| groups.contains(group));
-    with_groups
-        .filter(|(found, _)| found.label.as_ref().is_none_or(|label| !label.checksum_ok))
-        .map(|(found, _)| found)
-        .collect()
+/// Volumes that cannot say who they are, their label is lost or damaged, but hold texts of this group. Of a group none of whose
+/// volumes says who it is, also those that hold no text at all.
+fn strays<'a>(
+    volumes: &'a [physical::Found],
+    of_volume: &[BTreeSet<String>],
+    used: &Used<'_>,
+    places: &Places,
+) -> Vec<&'a physical::Found> {
+    let takes_mute = is_elsewhere(used.text, places);
+    let of_group = |found: &physical::Found, groups: &BTreeSet<String>| {
+        is_nameless(found) && groups.contains(&used.text.id) || takes_mute && is_mute(found, groups)
+    };
+    volumes.iter().zip(of_volume).filter(|(found, groups)| of_group(found, groups)).map(|(found, _)| found).collect()
+}
+
+fn is_nameless(found: &physical::Found) -> bool {
+    found.label.as_ref().is_none_or(|label| !label.checksum_ok)
+}
+
+fn is_mute(found: &physical::Found, groups: &BTreeSet<String>) -> bool {
+    is_nameless(found) && groups.is_empty()
 }
 
 fn group(

@@ -18,6 +18,7 @@ mod plain;
 mod pool_table;
 mod raid;
 pub mod simulator;
+mod system;
 
 pub use dice::Dice;
 pub use disk::{Forged, ForgedArray, PlacedPiece, PlacedVolume, Volume, forge_disks};
@@ -26,3 +27,4 @@ pub use options::{AbsentTier, ForgeOptions, Mirror, TierKeys};
 pub use plain::{forge_bare, forge_static};
 pub use pool_table::PoolTable;
 pub use raid::Raid;
+pub use system::add_system;
