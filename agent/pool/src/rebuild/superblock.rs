@@ -12,9 +12,6 @@ use tierlift_ondisk::units::{MetaBlock, Sectors};
 const MAINLINE_BLOCKS: u64 = 255 * (16_384 - 64);
 /// Version of a superblock in stock Linux's form.
 const MAINLINE_VERSION: u32 = 2;
-/// The first version whose kernels keep copies of the superblock.
-const FIRST_WITH_COPIES: u32 = 3;
-
 /// The roots of everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Roots {
@@ -28,11 +25,7 @@ pub(super) struct Roots {
 
 /// Whether the new pool keeps copies of its superblock.
 pub(super) fn keeps_copies(pool: &Pool, options: &RebuildOptions) -> bool {
-    let superblock = pool.superblock();
-    !options.mainline()
-        && pool.family() == Family::Qnap
-        && superblock.version >= FIRST_WITH_COPIES
-        && superblock.has(flags::SUPERBLOCK_BACKUP)
+    !options.mainline() && pool.family() == Family::Qnap && pool.superblock().has(flags::SUPERBLOCK_BACKUP)
 }
 
 /// The first block that trees and maps must not use.
