@@ -178,6 +178,9 @@ pub struct Assembly {
     pub component: Sectors,
     /// The member (index into [`Array::members`]) in each role, `None` where it is missing or must not be used.
     pub roles: Vec<Option<usize>>,
+    /// Not shut down in order: what was being written may be torn.
+    #[serde(default)]
+    pub dirty: bool,
     /// What proves that these members in these roles belong together.
     pub evidence: Vec<String>,
 }

@@ -78,6 +78,7 @@ pub fn striped() -> Inventory {
             component: Sectors(399_000),
             roles: vec![Some(0), Some(1), Some(2)],
             evidence: vec![],
+            dirty: false,
         }),
         ..inventory.arrays[0].clone()
     };

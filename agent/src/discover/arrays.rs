@@ -79,7 +79,20 @@ impl Search {
         let newest = judge::newest(&verdicts, &blocks)?;
         let system = is_system(newest);
         let judge::Choice { member: usable_member, mut notes, mut remarks } = judge::usable(&verdicts, &blocks);
-        let put = put_together(&mut verdicts, &blocks);
+        let decision = self.decisions.get(&newest.array_id());
+        for (found, verdict) in members.iter().zip(&mut verdicts) {
+            let excluded =
+                decision.and_then(|decision| decision.excluded.iter().find(|(place, _)| *place == found.place));
+            excluded.into_iter().for_each(|(_, why)| *verdict = Verdict::Wrong(why.clone()));
+        }
+        let mut put = put_together(&mut verdicts, &blocks);
+        if let Some(why) = decision.and_then(|decision| decision.refused.clone()) {
+            put.assembly = None;
+            put.notes.push(why);
+        }
+        if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Wrong(_))) {
+            put.notes.push("a member is left out because its data contradict all others' (see its line)".into());
+        }
         notes.extend(put.notes);
         remarks.extend(put.remarks);
         if system {

@@ -87,6 +87,7 @@ fn assembly(newest: &Superblock, blocks: &[&Superblock], roles: Vec<Option<usize
         layout: layout(newest),
         chunk: Sectors(newest.chunk.into()),
         component: if newest.level > 0 { newest.size } else { smallest.unwrap_or(newest.size) },
+        dirty: newest.resync_offset != u64::MAX,
         evidence: vec![format!(
             "the superblocks of {used} of {} members name each other, their roles, and one time and number of events",
             roles.len()

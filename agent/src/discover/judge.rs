@@ -32,6 +32,8 @@ pub(super) enum Verdict {
     Untrusted,
     /// Gone in the moment in which the array stopped: nothing was written without it.
     Last,
+    /// Its data contradict the others', whatever its superblock says.
+    Wrong(String),
 }
 
 impl fmt::Display for Verdict {
@@ -47,6 +49,7 @@ impl fmt::Display for Verdict {
             Self::NoData => f.write_str("spare or failed: holds no data of the array"),
             Self::Copy => f.write_str("older copy of a member that is also here"),
             Self::Last => f.write_str("failed when the array stopped: nothing was written without it"),
+            Self::Wrong(why) => write!(f, "NOT used: {why}"),
             Self::Untrusted => f.write_str("superblock checksum wrong; left out, because there are better members"),
         }
     }

@@ -14,7 +14,9 @@ mod judge;
 mod maps;
 mod physical;
 mod probe;
+mod sampling;
 mod table;
+mod verify;
 
 pub use disks::default_disks;
 
@@ -121,6 +123,9 @@ pub fn look(paths: &[PathBuf], wishes: &Wishes) -> anyhow::Result<Found> {
     search.finish(&wishes.texts)
 }
 
+/// Times that samples may change what an array is made of.
+const MAX_DECISIONS: usize = 6;
+
 /// A search under way: the inventory so far and the open disks behind it.
 #[derive(Default)]
 struct Search {
@@ -129,6 +134,8 @@ struct Search {
     views: Vec<Option<View>>,
     /// Members of md arrays, before they are grouped.
     members: Vec<arrays::Found>,
+    /// What samples of arrays said.
+    decisions: verify::Decisions,
     /// Physical volumes.
     volumes: Vec<physical::Found>,
     /// Texts of groups that are not from a physical volume.
@@ -187,7 +194,7 @@ impl Search {
         Some(Arc::new(SubView::new(disk, start, Bytes(there)).ok()?))
     }
 
-    fn finish(mut self, choices: &Choices) -> anyhow::Result<Found> {
+    fn look_into_arrays(&mut self, choices: &Choices) -> anyhow::Result<Vec<Generation>> {
         self.group_members();
         self.probe_arrays(0);
         // Arrays on arrays.
@@ -198,6 +205,22 @@ impl Search {
         let generations = self.read_groups(choices)?;
         self.add_bare_volumes();
         self.note_cache();
+        Ok(generations)
+    }
+
+    fn finish(mut self, choices: &Choices) -> anyhow::Result<Found> {
+        let (inventory, members, texts) = (self.inventory.clone(), self.members.clone(), self.texts.clone());
+        let direct = self.volumes.clone();
+        let mut generations = self.look_into_arrays(choices)?;
+        for _ in 0..MAX_DECISIONS {
+            if !self.verify() {
+                break;
+            }
+            // A decision changes what is read, so everything above the members is looked at anew.
+            (self.inventory, self.members, self.texts) = (inventory.clone(), members.clone(), texts.clone());
+            self.volumes = direct.clone();
+            generations = self.look_into_arrays(choices)?;
+        }
         Ok(Found { inventory: self.inventory, generations })
     }
 }

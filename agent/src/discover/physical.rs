@@ -29,7 +29,7 @@ const MAX_AREAS: usize = 8;
 type Areas = BTreeMap<u64, Option<AreaHeader>>;
 
 /// A physical volume.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) place: PvPlace,
     /// Size of what carries it.

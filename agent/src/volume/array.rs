@@ -22,16 +22,36 @@ pub(crate) fn assembled(inventory: &Inventory, index: usize, open: OpenDisk<'_>)
     Ok(Arc::new(assembled_in(inventory, index, open, 0)?))
 }
 
-fn assembled_in(inventory: &Inventory, index: usize, open: OpenDisk<'_>, depth: u32) -> anyhow::Result<RaidView> {
+/// The data of its members, by role.
+///
+/// # Errors
+/// When the array has no assembly.
+pub(crate) fn members(inventory: &Inventory, index: usize, open: OpenDisk<'_>) -> anyhow::Result<Vec<Option<View>>> {
+    members_in(inventory, index, open, 0)
+}
+
+fn members_in(
+    inventory: &Inventory,
+    index: usize,
+    open: OpenDisk<'_>,
+    depth: u32,
+) -> anyhow::Result<Vec<Option<View>>> {
     ensure!(depth < MAX_NESTING, "an array on an array on an array cannot be read");
     let array = inventory.arrays.get(index).context("no such array")?;
     let assembly = array.assembly.as_ref().with_context(|| format!("array {} cannot be put together", array.name))?;
-    let geometry = array.geometry().with_context(|| format!("array {}", array.name))?;
     let members = assembly.roles.iter().map(|member| {
         let member = array.members.get((*member)?)?;
         member_view(inventory, array, member, open, depth)
     });
-    let view = RaidView::new(geometry, members.collect())?;
+    Ok(members.collect())
+}
+
+fn assembled_in(inventory: &Inventory, index: usize, open: OpenDisk<'_>, depth: u32) -> anyhow::Result<RaidView> {
+    let members = members_in(inventory, index, open, depth)?;
+    let array = inventory.arrays.get(index).context("no such array")?;
+    let assembly = array.assembly.as_ref().context("no assembly")?;
+    let geometry = array.geometry().with_context(|| format!("array {}", array.name))?;
+    let view = RaidView::new(geometry, members)?;
     let first = assembly.roles.iter().position(|member| member.is_some() && *member == array.usable_member);
     Ok(view.reading_first(first))
 }
