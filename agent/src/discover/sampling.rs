@@ -79,7 +79,7 @@ impl Sampler<'_> {
         let present = self.present();
         let without = |role: usize| {
             let mut fewer = present.clone();
-            fewer.get_mut(role).is_some_and(|here| std::mem::take(here)) && self.geometry.can_start(&fewer)
+            fewer.get_mut(role).is_some_and(std::mem::take) && self.geometry.can_start(&fewer)
         };
         self.geometry.row_of(Sectors(0)).is_some() && !(0..present.len()).any(without)
     }

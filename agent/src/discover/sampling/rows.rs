@@ -157,7 +157,7 @@ fn spread(sampler: &Sampler<'_>, count: usize) -> Vec<Sectors> {
     let in_part = |start: u64| {
         let end = Sectors(start.saturating_add(step));
         // Not always the start of a part: what lies there may be special.
-        let middle = Sectors(start.saturating_add(start.wrapping_mul(0x9e37_79b9) % step));
+        let middle = Sectors(start.saturating_add(start.wrapping_mul(0x9e37_79b9).checked_rem(step).unwrap_or(0)));
         sampler.next_data(middle, end).or_else(|| sampler.next_data(Sectors(start), end)).map(aligned)
     };
     starts.filter_map(in_part).collect()
@@ -185,7 +185,10 @@ fn culprit(sampler: &Sampler<'_>, against: &[&Sample]) -> Option<usize> {
         let Some(larger) = Sample::read(sampler, whole, 2 * SAMPLE_BYTES) else { continue };
         let roles = if sample.row.q.is_some() { sample.suspects() } else { larger.suspects() };
         spoken = spoken.saturating_add(usize::from(!roles.is_empty()));
-        roles.into_iter().for_each(|role| *guilty.entry(role).or_default() += 1);
+        for role in roles {
+            let count = guilty.entry(role).or_default();
+            *count = count.saturating_add(1);
+        }
     }
     let (role, most) = guilty.iter().max_by_key(|(_, count)| **count)?;
     let others = guilty.values().filter(|count| **count == *most).count();
