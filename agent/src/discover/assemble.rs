@@ -75,8 +75,22 @@ fn choose(verdicts: &mut [Verdict], blocks: &[&Superblock], newest: &Superblock,
     }
     let geometry = self::geometry(newest, blocks, &chosen.roles).map_err(|error| error.to_string())?;
     put.size = geometry.size();
+    if order_is_unknown(newest, blocks, &chosen.roles) {
+        return Err("its members differ in length, and nothing records in which of two orders the longer ones are filled (Linux before \
+                    and since 3.14 differ; older firmware did not write it down). In the wrong order wrong data would be read, so it \
+                    is not read at all"
+            .into());
+    }
     put.assembly = Some(assembly(newest, blocks, chosen.roles));
     Ok(())
+}
+
+/// RAID 0 of members that differ by a chunk or more, without a word on how their ends are filled ("docs/disk-layout", 2.5).
+fn order_is_unknown(newest: &Superblock, blocks: &[&Superblock], roles: &[Option<usize>]) -> bool {
+    let chunks = |block: &&Superblock| data_size(block).0.checked_div(u64::from(newest.chunk)).unwrap_or_default();
+    let mut lengths = roles.iter().flatten().filter_map(|member| blocks.get(*member)).map(chunks);
+    let first = lengths.next();
+    newest.level == 0 && newest.features & FEATURE_RAID0_LAYOUT == 0 && lengths.any(|length| Some(length) != first)
 }
 
 fn assembly(newest: &Superblock, blocks: &[&Superblock], roles: Vec<Option<usize>>) -> Assembly {
@@ -221,4 +235,44 @@ fn in_use(block: &Superblock, geometry: &Geometry) -> Vec<bool> {
         }
     }
     used
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Member `number` of two, of a RAID 0 array with chunks of 128 sectors.
+    fn member(number: u32, sectors: u64, features: u32, layout: i32) -> Superblock {
+        Superblock {
+            features,
+            layout,
+            level: 0,
+            chunk: 128,
+            raid_disks: 2,
+            data_size: Sectors(sectors),
+            device_number: number,
+            device_uuid: [number as u8; 16],
+            resync_offset: u64::MAX,
+            checksum_ok: true,
+            roles: vec![Role::Active(0), Role::Active(1)],
+            ..Superblock::default()
+        }
+    }
+
+    fn put(members: [Superblock; 2]) -> Put {
+        put_together(&mut [Verdict::Current, Verdict::Current], &[&members[0], &members[1]])
+    }
+
+    #[test]
+    fn stripes_of_unequal_members_are_read_only_in_an_order_that_is_recorded() {
+        let silent = put([member(0, 12_800, 0, 0), member(1, 25_600, 0, 0)]);
+        assert!(silent.assembly.is_none() && silent.notes[0].contains("two orders"), "{:?}", silent.notes);
+        for layout in [1, 2] {
+            let said =
+                [0, 1].map(|number| member(number, 12_800 * u64::from(number + 1), FEATURE_RAID0_LAYOUT, layout));
+            assert_eq!(put(said).assembly.unwrap().layout, layout as u32);
+        }
+        // Less than a chunk makes no difference.
+        assert!(put([member(0, 12_800, 0, 0), member(1, 12_900, 0, 0)]).assembly.is_some());
+    }
 }
