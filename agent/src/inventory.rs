@@ -78,7 +78,7 @@ pub struct Disk {
     pub path: PathBuf,
     /// Its size.
     pub size: Bytes,
-    /// "gpt", "gpt (backup)", "mbr" or "none".
+    /// "gpt", "gpt (backup)", "mbr", "lost" (the partitions were found without it) or "none".
     pub table: String,
     /// Its partitions; empty when the whole disk is one piece of content.
     pub partitions: Vec<Partition>,

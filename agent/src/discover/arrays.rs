@@ -150,7 +150,8 @@ impl Search {
             ));
         }
         if !matches!(found.version, "1.0" | "0.90") {
-            notes.push(format!("{disk}: superblock version {} (QNAP writes 1.0)", found.version));
+            notes.push(format!("{disk}: superblock version {} (QNAP writes 1.0): another maker's NAS, a plain Linux machine or somebody's repair made \
+                 this array", found.version));
         }
         notes
     }

@@ -1,7 +1,7 @@
 //! Volume groups out of the texts of all physical volumes, and of those the user gave.
 
 use super::{Search, physical};
-use crate::inventory::{Inventory, PvPlace, TextUsed, VolumeGroup};
+use crate::inventory::{Extents, Inventory, PvPlace, TextUsed, VolumeGroup};
 use crate::volume::choice::{Choices, Part, means, pick};
 use crate::volume::generation::{Generation, Origin, Proof, default_of, generations};
 use crate::volume::{find_group, read_group, set_part};
@@ -74,20 +74,56 @@ impl Search {
         Ok(all)
     }
 
-    /// Where each volume with a label is; one that is here twice is told.
+    /// Where each volume with a label is; one that is here twice is told. An array goes before a partition: that may be a member
+    /// of it that lost its superblock.
     fn places(&mut self, volumes: &[physical::Found]) -> Places {
         let mut places = Places::new();
-        for found in volumes {
+        let (arrays, direct): (Vec<_>, Vec<_>) =
+            volumes.iter().partition(|found| matches!(found.place, PvPlace::Array(_)));
+        for found in arrays.into_iter().chain(direct) {
             let Some(id) = found.id() else { continue };
-            if places.contains_key(id) {
-                self.inventory
-                    .notes
-                    .push(format!("physical volume {id} is here twice (a copy of a disk?); the first is used"));
+            if let Some(why) = self.only_a_member(found) {
+                self.inventory.notes.push(why);
+            } else if places.contains_key(id) {
+                self.inventory.notes.push(self.twice(id, found, places.get(id)));
             } else {
                 places.insert(id.to_owned(), found.place.clone());
             }
         }
         places
+    }
+
+    fn twice(&self, id: &str, found: &physical::Found, used: Option<&PvPlace>) -> String {
+        match (used, &found.place) {
+            (Some(PvPlace::Array(index)), PvPlace::Direct(place)) => format!(
+                "{} sector {} begins like physical volume {id}, which is on array {}: a member of that array that lost its \
+                 superblock, or an old copy; the array is used",
+                self.disk_name(place),
+                place.start,
+                self.inventory.arrays.get(*index).map(|array| array.name.as_str()).unwrap_or_default()
+            ),
+            _ => format!("physical volume {id} is here twice (a copy of a disk?); the first is used"),
+        }
+    }
+
+    /// Why a volume on a partition is not all of it: the partition is shorter than the volume, so it can only be one of several
+    /// members of an array. Read as if it were all, it would give wrong data.
+    fn only_a_member(&self, found: &physical::Found) -> Option<String> {
+        let (PvPlace::Direct(place), Some(label)) = (&found.place, &found.label) else { return None };
+        let there = place.length.to_bytes().filter(|there| place.start.0 > 0 && *there < label.device_size)?;
+        Some(format!(
+            "{} sector {} begins like physical volume {}, but that is {} long and this partition {}: it is one of several \
+             members of an array, and its md superblock is lost. It is not read alone; attach the other members",
+            self.disk_name(place),
+            place.start,
+            label.id,
+            label.device_size.human(),
+            there.human()
+        ))
+    }
+
+    fn disk_name(&self, place: &Extents) -> String {
+        self.inventory.disks.get(place.disk).map(|disk| disk.path.display().to_string()).unwrap_or_default()
     }
 }
 

@@ -11,10 +11,12 @@ mod disks;
 mod groups;
 mod harvest;
 mod judge;
+mod lost_table;
 mod maps;
 mod physical;
 mod probe;
 mod sampling;
+mod signature;
 mod table;
 mod verify;
 
@@ -179,6 +181,7 @@ impl Search {
             let place = Extents { disk: index, start: partition.start, length: partition.length };
             partition.content = self.probe(&place);
         }
+        content = content.into_iter().chain(signature::on_disk(&view)).reduce(|all, more| format!("{all}; {more}"));
         if let Some(disk) = self.inventory.disks.get_mut(index) {
             disk.table = table.kind.into();
             disk.partitions = partitions;

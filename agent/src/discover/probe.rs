@@ -1,6 +1,6 @@
 //! What a partition or a bare disk holds.
 
-use super::{Search, arrays, physical, read};
+use super::{Search, arrays, physical, read, signature};
 use crate::block::View;
 use crate::inventory::{Extents, MemberRange, PvPlace};
 use crate::volume::array::assembled;
@@ -12,21 +12,6 @@ use tierlift_ondisk::view::ReadAt;
 
 /// How far before its place a superblock is looked for, when the image is longer than the partition was.
 const SEARCH_BACK: u64 = 1 << 20;
-
-/// Signatures that are told but not followed: byte offset, bytes, what they are.
-const SIGNATURES: [(u64, &[u8], &str); 7] = [
-    (0, b"LUKS\xba\xbe", "LUKS encrypted volume"),
-    (1080, &[0x53, 0xef], "ext file system"),
-    (4086, b"SWAPSPACE2", "swap"),
-    (0, b"XFSB", "XFS file system"),
-    (65600, b"_BHRfS_M", "Btrfs file system"),
-    (3, b"NTFS    ", "NTFS file system"),
-    (
-        131_072,
-        &[0x0c, 0xb1, 0xba, 0, 0, 0, 0, 0],
-        "ZFS: QuTS hero, not supported here; try an OpenZFS read-only import",
-    ),
-];
 
 impl Search {
     /// Looks into a stretch of a disk, remembers members and physical volumes, and says what it is.
@@ -45,7 +30,7 @@ impl Search {
         let direct = || PvPlace::Direct(place.clone());
         let mut found = physical::find(&view, direct());
         if found.is_none() {
-            if let Some(text) = signature(&view) {
+            if let Some(text) = signature::at_start(&view) {
                 return text;
             }
             found = physical::find_damaged(&view, direct());
@@ -67,7 +52,7 @@ impl Search {
             let Some(view) = self.open_array(index) else { continue };
             let mut found = self.best_physical_volume(index, &view);
             let nested = self.nested(index, &view).filter(|_| found.is_none());
-            let other = if found.is_none() && nested.is_none() { signature(&view) } else { None };
+            let other = if found.is_none() && nested.is_none() { signature::at_start(&view) } else { None };
             if found.is_none() && nested.is_none() && other.is_none() {
                 found = physical::find_damaged(&view, PvPlace::Array(index));
             }
@@ -224,15 +209,4 @@ fn find_legacy(view: &dyn ReadAt, place: &Extents) -> Option<arrays::Found> {
     let legacy = Legacy::decode(&read(view, offset, SUPERBLOCK_BYTES)?).ok()?;
     let found = member(view, place.clone(), "0.90", legacy.to_superblock(place.length));
     Some(arrays::Found { swapped: legacy.swapped, ..found })
-}
-
-fn signature(view: &dyn ReadAt) -> Option<String> {
-    let known = SIGNATURES
-        .iter()
-        .find(|(offset, bytes, _)| read(view, *offset, bytes.len()).is_some_and(|found| found == *bytes));
-    if let Some((_, _, what)) = known {
-        return Some((*what).to_owned());
-    }
-    let start = read(view, 0, usize::try_from(view.size().0.min(1 << 20)).ok()?)?;
-    start.iter().all(|byte| *byte == 0).then(|| "zeros (at its start)".into())
 }

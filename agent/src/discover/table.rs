@@ -1,6 +1,6 @@
 //! The partition table of one disk: primary GPT, backup GPT, MBR, none.
 
-use super::read;
+use super::{lost_table, read};
 use crate::inventory::Partition;
 use tierlift_ondisk::units::{Bytes, SECTOR_BYTES, Sectors};
 use tierlift_ondisk::view::ReadAt;
@@ -12,7 +12,7 @@ const UNITS: [u64; 2] = [512, 4096];
 /// What a disk's table says.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// "gpt", "gpt (backup)", "mbr", "none".
+    /// "gpt", "gpt (backup)", "mbr", "lost" (partitions were found without one), "none".
     pub(super) kind: &'static str,
     /// In order of their numbers.
     pub(super) partitions: Vec<Partition>,
@@ -43,8 +43,22 @@ pub(super) fn read_table(disk: &dyn ReadAt) -> Table {
         },
         (None, None) => from_mbr(disk, &boot),
     };
+    if table.partitions.is_empty() {
+        look_for_lost(disk, &mut table);
+    }
     table.notes.extend(cut_short(disk, &table.partitions));
     table
+}
+
+fn look_for_lost(disk: &dyn ReadAt, table: &mut Table) {
+    table.partitions = lost_table::find(disk);
+    if !table.partitions.is_empty() {
+        table.kind = "lost";
+        table.notes.push(format!(
+            "the partition table is lost; {} of its partitions were found again by what lies at their ends and starts",
+            table.partitions.len()
+        ));
+    }
 }
 
 /// A header with its entries and the unit they count in.
@@ -105,7 +119,8 @@ fn from_mbr(disk: &dyn ReadAt, entries: &[mbr::Entry]) -> Table {
     Table { kind: "mbr", partitions: partitions.collect(), notes: Vec::new() }
 }
 
-fn partition(number: u32, start: u64, length: u64) -> Partition {
+/// A partition whose content is not known yet; start and length in sectors.
+pub(super) fn partition(number: u32, start: u64, length: u64) -> Partition {
     Partition { number, start: Sectors(start), length: Sectors(length), content: String::new() }
 }
 

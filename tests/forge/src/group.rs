@@ -55,9 +55,9 @@ impl<'a> Group<'a> {
         Ok(group)
     }
 
-    /// A group of one static volume of at least `sectors`, and its reserve ("docs/lvm, section 3.2"); with it the first extent
-    /// of the volume.
-    pub(crate) fn plan_static(sectors: u64, options: &'a ForgeOptions) -> (Self, u64) {
+    /// A group of one static volume `name` of at least `sectors`, and its reserve ("docs/lvm, section 3.2"); with it the first
+    /// extent of the volume.
+    pub(crate) fn plan_static(name: &str, sectors: u64, options: &'a ForgeOptions) -> (Self, u64) {
         let count = sectors.div_ceil(options.extent_sectors).next_multiple_of(32);
         let total = count + count / 90 + 4;
         let head = (total / 100).max(1);
@@ -66,7 +66,7 @@ impl<'a> Group<'a> {
         let volume = group.take(0, count);
         let rest = group.take(0, total - head - count);
         group.add("lv544", true, Content::Extents(vec![reserve, rest], None));
-        group.add("lv1", true, Content::Extents(vec![volume], None));
+        group.add(name, true, Content::Extents(vec![volume], None));
         (group, volume.first)
     }
 

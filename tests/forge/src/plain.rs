@@ -15,11 +15,29 @@ const NO_DEVICE: u64 = 0;
 /// # Errors
 /// When a file cannot be read or written.
 pub fn forge_static(content: &Path, options: &ForgeOptions, out_dir: &Path) -> anyhow::Result<Forged> {
-    let options = ForgeOptions { volume_group: "vg288".into(), ..options.clone() };
+    forge_linear("vg288", "lv1", content, options, out_dir)
+}
+
+/// Builds the SSDs of a cache whose store (`vg256/lv256`) holds the bytes of `content`.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn forge_cache(content: &Path, options: &ForgeOptions, out_dir: &Path) -> anyhow::Result<Forged> {
+    forge_linear("vg256", "lv256", content, options, out_dir)
+}
+
+fn forge_linear(
+    group: &str,
+    volume: &str,
+    content: &Path,
+    options: &ForgeOptions,
+    out_dir: &Path,
+) -> anyhow::Result<Forged> {
+    let options = ForgeOptions { volume_group: group.into(), ..options.clone() };
     let bytes = length(content)?;
-    let (group, first) = Group::plan_static(bytes.div_ceil(512), &options);
+    let (group, first) = Group::plan_static(volume, bytes.div_ceil(512), &options);
     let array = Array::new(group.pe_counts[0], &options);
-    let volume = Volume { name: "lv1".into(), device: NO_DEVICE, sectors: bytes.div_ceil(512) };
+    let volume = Volume { name: volume.into(), device: NO_DEVICE, sectors: bytes.div_ceil(512) };
     write_disks(&array, &options, out_dir, volume, |path| {
         disk::write_volume_group(&array, path, &group, &options)?;
         copy(content, path, (options.pe_start + first * options.extent_sectors) * 512)

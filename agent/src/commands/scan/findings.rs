@@ -10,6 +10,9 @@ const RESERVE_FIRST: u32 = 544;
 /// Behind this no reserve volume was seen.
 const RESERVE_END: u32 = 800;
 
+/// The store of an SSD cache: no volume, and never to be mounted.
+pub(super) const CACHE_STORE: &str = "lv256";
+
 /// The conclusions of a scan.
 #[derive(Debug)]
 pub(super) struct Findings {
@@ -60,7 +63,7 @@ fn is_usable(inventory: &Inventory, pools: &[PoolReport], index: usize, volume: 
     match &volume.kind {
         LogicalVolumeKind::Mapped(_) => {
             let readable = pools::lost_of_all(inventory, index, &volume.name).is_ok_and(|(lost, all)| lost < all);
-            volume.visible && !is_reserve(&volume.name) && readable
+            volume.visible && !is_reserve(&volume.name) && volume.name != CACHE_STORE && readable
         }
         LogicalVolumeKind::Thin { pool, device, .. } => pools.iter().any(|report| {
             report.group == index
@@ -77,6 +80,11 @@ pub(super) fn is_reserve(name: &str) -> bool {
     number.is_some_and(|number| (RESERVE_FIRST..RESERVE_END).contains(&number))
 }
 
+fn has_zfs(inventory: &Inventory) -> bool {
+    let mut partitions = inventory.disks.iter().flat_map(|disk| &disk.partitions);
+    partitions.any(|partition| partition.content.starts_with("ZFS"))
+}
+
 fn nothing(inventory: &Inventory, pools: &[PoolReport]) -> String {
     if let Some(error) = pools.iter().find_map(|report| report.error.as_ref()) {
         return format!("a pool was found, but it cannot be opened: {error}");
@@ -86,6 +94,11 @@ fn nothing(inventory: &Inventory, pools: &[PoolReport]) -> String {
     }
     if inventory.arrays.iter().any(|array| !array.system) {
         return "data arrays were found, but nothing on them this version can use; see above why".into();
+    }
+    if has_zfs(inventory) {
+        return "the data of this NAS are in a ZFS pool (QuTS hero), which this version does not read; try a read-only import with \
+                OpenZFS (QNAP's ZFS is a variant and may be refused), or a QNAP that runs QuTS hero"
+            .into();
     }
     if !inventory.arrays.is_empty() {
         return "only system partitions of a QNAP were found; where is the data partition (the third)? Attach the disks of the \
