@@ -42,12 +42,17 @@ fn cache_of((index, group): (usize, &crate::inventory::VolumeGroup)) -> Option<(
 /// Whether a cache in this state is something wrong, and what to say.
 fn judge(name: &str, found: State, configured: Option<bool>) -> (bool, String) {
     match (found, configured) {
-        (State::Clean, _) => {
-            (false, format!("{name} is an SSD cache that was shut down in order: what it holds is on the disks, too"))
-        }
         (_, Some(false)) => {
             (false, format!("{name} is an SSD cache, which the NAS's settings say no volume used; it is left alone"))
         }
+        // Closed in order says that its own notes are whole, not that there is nothing left to write back.
+        (State::Clean, _) => (
+            true,
+            format!(
+                "{name} is an SSD cache that was closed in order; if it was a read-write cache, it may still hold writes the disks do not \
+                 have. {ADVICE}"
+            ),
+        ),
         (State::Dirty, _) => (
             true,
             format!(
@@ -72,7 +77,8 @@ mod tests {
     #[test]
     fn only_a_cache_that_may_hold_more_than_the_disks_is_wrong() {
         let wrong = |found, configured| judge("vg256", found, configured).0;
-        assert!(!wrong(State::Clean, Some(true)) && !wrong(State::Unknown, Some(false)));
+        assert!(!wrong(State::Clean, Some(false)) && !wrong(State::Unknown, Some(false)));
+        assert!(wrong(State::Clean, None));
         assert!(wrong(State::Dirty, None) && wrong(State::Dirty, Some(true)) && wrong(State::Unknown, None));
         assert!(!wrong(State::Dirty, Some(false)));
     }

@@ -131,9 +131,10 @@ pub(crate) const ROWS: &[Row] = &[
         name: "SSD cache that was shut down in order",
         disks: Nas(1, 1),
         mishap: |set| around(set, forge_cache, (0, &dm_cache(1))),
+        exit: 2,
         members: "u uu",
-        says: &["vg256 is an SSD cache", "lv1: volume"],
-        never: &["What is wrong", "activate vg256"],
+        says: &["vg256 is an SSD cache that was closed in order", "lv1: volume"],
+        never: &["activate vg256"],
         ..ROW
     },
     Row {

@@ -95,6 +95,15 @@ pub(crate) const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "raid5 of four, one stale whose superblock lies",
+        disks: Nas(5, 4),
+        mishap: |set| leave(&set.forged, 2, Departure::Untold),
+        exit: 2,
+        members: "uusu",
+        says: &["role 2", "parity"],
+        ..ROW
+    },
+    Row {
         name: "raid5 of four, one stale and another missing",
         disks: Nas(5, 4),
         mishap: |set| {
@@ -123,9 +132,10 @@ pub(crate) const ROWS: &[Row] = &[
             rebuilding(&set.forged, 3, 4096)?;
             Ok(set.drop(0))
         },
-        exit: 2,
-        members: "-uuu",
-        says: &["incomplete: rebuilt only up to sector 4096", "it lacks the member of role 0"],
+        // What was rebuilt cannot be checked without the missing one.
+        exit: 4,
+        members: "-sss",
+        says: &["incomplete: rebuilt only up to sector 4096", "no parity is left to check the members with"],
         whole_pools: 0,
         ..ROW
     },
