@@ -132,10 +132,9 @@ pub(crate) const ROWS: &[Row] = &[
             rebuilding(&set.forged, 3, 4096)?;
             Ok(set.drop(0))
         },
-        // What was rebuilt cannot be checked without the missing one.
-        exit: 4,
-        members: "-sss",
-        says: &["incomplete: rebuilt only up to sector 4096", "no parity is left to check the members with"],
+        exit: 2,
+        members: "-uuu",
+        says: &["incomplete: rebuilt only up to sector 4096", "only their superblocks say"],
         whole_pools: 0,
         ..ROW
     },

@@ -105,7 +105,10 @@ pub(super) fn judge(sampler: &Sampler<'_>, vouched: &BTreeSet<usize>, findings: 
             tally.misplaced.saturating_add(tally.right)
         ));
     } else if sampler.at_limit() {
-        findings.refuse = unproved(sampler, &tally, vouched);
+        findings.refuse = unproved(sampler, &tally);
+        if findings.refuse.is_none() && tally.right > 0 {
+            findings.notes.extend(silent(sampler, &tally, vouched));
+        }
     }
     if findings.refuse.is_none() && sampler.at_limit() && sampler.blocks.is_empty() {
         findings.notes.push(
@@ -132,7 +135,7 @@ fn better(sampler: &Sampler<'_>, now: &Tally) -> Option<(usize, usize, Tally)> {
 }
 
 /// Without any parity left to compare with, what is rebuilt must prove itself: why it does not.
-fn unproved(sampler: &Sampler<'_>, tally: &Tally, vouched: &BTreeSet<usize>) -> Option<String> {
+fn unproved(sampler: &Sampler<'_>, tally: &Tally) -> Option<String> {
     let told = "no parity is left to check the members with, and";
     if sampler.blocks.is_empty() {
         let why = format!(
@@ -155,16 +158,20 @@ fn unproved(sampler: &Sampler<'_>, tally: &Tally, vouched: &BTreeSet<usize>) -> 
             named.unwrap_or_default()
         ));
     }
-    let silent = |role: &usize| {
-        sampler.members.get(*role).is_some_and(Option::is_some)
-            && !tally.vouched.contains(role)
-            && !vouched.contains(role)
-    };
-    let silent: Vec<usize> = (0..sampler.members.len()).filter(silent).collect();
-    silent.first().map(|role| {
+    None
+}
+
+/// Members that neither parity nor a block of metadata speaks for, though nothing speaks against them either: small pools have
+/// no metadata on every member. Only their superblocks vouch for them, which is said.
+fn silent(sampler: &Sampler<'_>, tally: &Tally, vouched: &BTreeSet<usize>) -> Option<String> {
+    let here = |role: &usize| sampler.members.get(*role).is_some_and(Option::is_some);
+    let unproved = |role: &usize| here(role) && !tally.vouched.contains(role) && !vouched.contains(role);
+    let silent: Vec<String> = (0..sampler.members.len()).filter(unproved).map(|role| format!("role {role}")).collect();
+    (!silent.is_empty()).then(|| {
         format!(
-            "{told} nothing sampled on the member of role {role} proves that it belongs with the others: it could be stale or of \
-             another array. Attach the missing member"
+            "no parity is left to check the members with, and that the members of {} belong with the others only their superblocks \
+             say: if files turn out damaged, one of them may be stale. The missing member would tell; attach it if you can",
+            silent.join(", ")
         )
     })
 }
