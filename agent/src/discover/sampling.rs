@@ -5,10 +5,12 @@
 //! structures that know their own place (blocks of pool metadata) are looked for where they must be. Reads are few and
 //! spread over what is in use.
 
+mod cache;
 mod copies;
 mod places;
 mod rows;
 
+pub(super) use cache::Remembered;
 pub(super) use places::Block;
 
 use crate::block::{RaidView, View};

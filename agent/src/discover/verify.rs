@@ -2,19 +2,21 @@
 //! contradict is taken back before anything is read through it.
 
 use super::Search;
-use super::sampling::{Block, Findings, Sampler};
+use super::sampling::{Block, Findings, Remembered, Sampler};
+use crate::block::{RaidView, View};
 use crate::inventory::{Extents, Inventory, LogicalVolumeKind, PvPlace};
 use crate::volume::array::members;
 use crate::volume::{DiskTarget, stretches_on_disks};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tierlift_ondisk::thin::BlockSize;
 use tierlift_ondisk::thin::identify;
 use tierlift_ondisk::units::Sectors;
 use tierlift_ondisk::view::ReadAt;
 
-/// Blocks of metadata that are looked at: so many from the start on, so many more spread.
-const FIRST_BLOCKS: u64 = 160;
-const SPREAD_BLOCKS: u64 = 64;
+/// Blocks of metadata that are looked at on an array of four; fewer on larger ones. Two thirds of them are the first ones,
+/// the rest is spread.
+const MOST_BLOCKS: usize = 256;
 /// Places on each data volume.
 const DATA_PLACES: u64 = 24;
 
@@ -63,8 +65,11 @@ impl Search {
         let members = members(&self.inventory, index, &|disk| self.views.get(disk)?.clone()).ok()?;
         let known = is_known(&self.inventory, index);
         let places = Places::of(&self.inventory, index);
-        let view = self.open_array(index)?;
-        let blocks = places.blocks(&view);
+        // Many orders of the members are tried, but each sample is read once.
+        let members: Vec<Option<View>> =
+            members.into_iter().map(|member| member.map(|member| Arc::new(Remembered::new(member)) as View)).collect();
+        let view = RaidView::new(geometry.clone(), members.clone()).ok()?;
+        let blocks = places.blocks(&view, members.len());
         let wanted = blocks.iter().map(|block| block.sector).chain(places.data()).collect();
         Some(Sampler { geometry: &geometry, members, wanted, blocks, dirty: assembly.dirty, known }.look())
     }
@@ -109,8 +114,13 @@ impl Places {
     }
 
     /// The metadata blocks worth a look, in the size in which more of them make sense.
-    fn blocks(&self, view: &dyn ReadAt) -> Vec<Block> {
-        let all = |size| self.metadata.iter().flat_map(|parts| blocks(parts, size)).collect::<Vec<Block>>();
+    fn blocks(&self, view: &dyn ReadAt, members: usize) -> Vec<Block> {
+        // A block costs as much as its row has members.
+        let limit = MOST_BLOCKS.checked_mul(4).and_then(|most| most.checked_div(members.max(4))).unwrap_or(0);
+        let all = |size| {
+            let each = limit.checked_div(self.metadata.len().max(1)).unwrap_or(0).max(16);
+            self.metadata.iter().flat_map(|parts| blocks(parts, size, each)).collect::<Vec<Block>>()
+        };
         let sound = |blocks: &[Block]| blocks.iter().filter(|block| is_sound(view, block)).count();
         let sizes = BlockSize::PROBE_ORDER.map(all);
         sizes.into_iter().rev().max_by_key(|blocks| sound(blocks)).unwrap_or_default()
@@ -138,14 +148,15 @@ fn parts(inventory: &Inventory, group: usize, volume: &str, wanted: usize) -> Ve
     parts
 }
 
-fn blocks(parts: &[Part], size: BlockSize) -> Vec<Block> {
+fn blocks(parts: &[Part], size: BlockSize, limit: usize) -> Vec<Block> {
     let sectors = (size.bytes() / 512) as u64;
     let end = parts.last().map_or(0, |(start, _, length)| start.0.saturating_add(length.0));
     let count = end.checked_div(sectors).unwrap_or(0);
-    let step = count.checked_div(SPREAD_BLOCKS).unwrap_or(0).max(1);
-    let spread = (0..SPREAD_BLOCKS).map(|number| number.saturating_mul(step));
-    let numbers: std::collections::BTreeSet<u64> =
-        (0..FIRST_BLOCKS).chain(spread).filter(|number| *number < count).collect();
+    let spread = (limit / 3) as u64;
+    let first = (limit as u64).saturating_sub(spread);
+    let step = count.checked_div(spread).unwrap_or(0).max(1);
+    let spread = (0..spread).map(|number| number.saturating_mul(step));
+    let numbers: std::collections::BTreeSet<u64> = (0..first).chain(spread).filter(|number| *number < count).collect();
     let place = |number: u64| {
         let at = number.checked_mul(sectors)?;
         let (start, sector, _) = parts.iter().find(|(start, _, length)| {
