@@ -64,7 +64,7 @@ impl Sampler<'_> {
         rows.judge(self, &mut findings);
         copies::judge(self, &mut findings);
         if findings.exclude.is_none() && findings.refuse.is_none() {
-            places::judge(self, &rows.vouched(), &mut findings);
+            places::judge(self, &rows, &mut findings);
         }
         if findings.exclude.is_none() && findings.refuse.is_none() {
             rows.judge_order(self, &mut findings);

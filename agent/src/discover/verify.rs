@@ -14,8 +14,8 @@ use tierlift_ondisk::thin::identify;
 use tierlift_ondisk::units::Sectors;
 use tierlift_ondisk::view::ReadAt;
 
-/// Blocks of metadata that are looked at on an array of four; fewer on larger ones. Two thirds of them are the first ones,
-/// the rest is spread.
+/// Blocks of metadata that are looked at on an array of four; fewer on larger ones. Half of them are the first ones, the
+/// rest is spread.
 const MOST_BLOCKS: usize = 256;
 /// Places on each data volume.
 const DATA_PLACES: u64 = 24;
@@ -152,10 +152,13 @@ fn blocks(parts: &[Part], size: BlockSize, limit: usize) -> Vec<Block> {
     let sectors = (size.bytes() / 512) as u64;
     let end = parts.last().map_or(0, |(start, _, length)| start.0.saturating_add(length.0));
     let count = end.checked_div(sectors).unwrap_or(0);
-    let spread = (limit / 3) as u64;
-    let first = (limit as u64).saturating_sub(spread);
-    let step = count.checked_div(spread).unwrap_or(0).max(1);
-    let spread = (0..spread).map(|number| number.saturating_mul(step));
+    // How much of the volume is in use is not known: later blocks ever farther apart reach every member in any case.
+    let (first, later) = ((limit / 2) as u64, (limit / 2) as u64);
+    let spread = (1..=later).map(|number| {
+        let share = u128::from(count).saturating_mul(u128::from(number).saturating_pow(3));
+        let place = share.checked_div(u128::from(later).saturating_pow(3)).unwrap_or(0);
+        u64::try_from(place).unwrap_or(count).saturating_sub(1)
+    });
     let numbers: std::collections::BTreeSet<u64> = (0..first).chain(spread).filter(|number| *number < count).collect();
     let place = |number: u64| {
         let at = number.checked_mul(sectors)?;

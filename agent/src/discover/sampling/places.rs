@@ -1,6 +1,7 @@
 //! Blocks of pool metadata know their own number: in a wrong order they lie at wrong places, and what a stale member helps to
 //! rebuild has no right checksum.
 
+use super::rows::Rows;
 use super::{Findings, LIKELY, Sampler};
 use std::collections::BTreeSet;
 use tierlift_ondisk::raid::Target;
@@ -83,8 +84,9 @@ impl Tally {
     }
 }
 
-/// Blocks of metadata against their places. `vouched` are members that something else already speaks for.
-pub(super) fn judge(sampler: &Sampler<'_>, vouched: &BTreeSet<usize>, findings: &mut Findings) {
+/// Blocks of metadata against their places. Where nothing can be compared with parity, each member needs something that
+/// speaks for it: these blocks, or the rows.
+pub(super) fn judge(sampler: &Sampler<'_>, rows: &Rows, findings: &mut Findings) {
     let own: Vec<usize> = (0..sampler.members.len()).collect();
     let tally = Tally::of(sampler, &own);
     if sampler.order_is_open() {
@@ -107,7 +109,7 @@ pub(super) fn judge(sampler: &Sampler<'_>, vouched: &BTreeSet<usize>, findings: 
     } else if sampler.at_limit() {
         findings.refuse = unproved(sampler, &tally);
         if findings.refuse.is_none() && tally.right > 0 {
-            findings.notes.extend(silent(sampler, &tally, vouched));
+            findings.notes.extend(silent(sampler, &tally, rows));
         }
     }
     if findings.refuse.is_none() && sampler.at_limit() && sampler.blocks.is_empty() {
@@ -161,12 +163,17 @@ fn unproved(sampler: &Sampler<'_>, tally: &Tally) -> Option<String> {
     None
 }
 
-/// Members that neither parity nor a block of metadata speaks for, though nothing speaks against them either: small pools have
-/// no metadata on every member. Only their superblocks vouch for them, which is said.
-fn silent(sampler: &Sampler<'_>, tally: &Tally, vouched: &BTreeSet<usize>) -> Option<String> {
-    let here = |role: &usize| sampler.members.get(*role).is_some_and(Option::is_some);
-    let unproved = |role: &usize| here(role) && !tally.vouched.contains(role) && !vouched.contains(role);
-    let silent: Vec<String> = (0..sampler.members.len()).filter(unproved).map(|role| format!("role {role}")).collect();
+/// Members that neither the rows nor a block of metadata speaks for, though nothing speaks against them either: small pools
+/// have no metadata on every member. Only their superblocks vouch for them, which is said. A member that is empty wherever
+/// it was looked at has nothing that could be wrong.
+fn silent(sampler: &Sampler<'_>, tally: &Tally, rows: &Rows) -> Option<String> {
+    let vouched = rows.vouched();
+    let unproved = |role: &usize| {
+        !tally.vouched.contains(role)
+            && !vouched.contains(role)
+            && !Rows::of_member(sampler, *role).vouched().contains(role)
+    };
+    let silent = rows.with_data().into_iter().filter(unproved).map(|role| format!("role {role}")).collect::<Vec<_>>();
     (!silent.is_empty()).then(|| {
         format!(
             "no parity is left to check the members with, and that the members of {} belong with the others only their superblocks \

@@ -11,6 +11,12 @@ use tierlift_ondisk::view::ReadAt;
 /// Rows that must speak against an order before it is refused.
 const LEAST_AGAINST: usize = 4;
 
+/// Bytes that must cancel each other out, and how many of them must be something, so that it cannot be by chance.
+const CELL_BYTES: usize = 32;
+const CELL_DATA: usize = 12;
+/// Further rows for a member for which nothing speaks yet.
+const MORE_SAMPLES: u64 = 256;
+
 /// One row as it was read.
 struct Sample {
     sector: Sectors,
@@ -46,6 +52,19 @@ impl Rows {
             }
         }
         Self { samples }
+    }
+
+    /// More rows, where one member has data.
+    pub(super) fn of_member(sampler: &Sampler<'_>, role: usize) -> Self {
+        let Some(Some(member)) = sampler.members.get(role) else { return Self { samples: Vec::new() } };
+        let step = member.size().to_sectors().0.checked_div(MORE_SAMPLES).unwrap_or(0).max(SAMPLE_SECTORS);
+        let in_part = |number: u64| {
+            let start = Sectors(number.checked_mul(step)?);
+            let data = member.next_data(start.to_bytes()?)?.to_sectors();
+            (data.0 < start.0.saturating_add(step)).then(|| aligned(data))
+        };
+        let places: BTreeSet<Sectors> = (0..MORE_SAMPLES).filter_map(in_part).collect();
+        Self { samples: places.into_iter().filter_map(|sector| Sample::read(sampler, sector, SAMPLE_BYTES)).collect() }
     }
 
     pub(super) fn judge(&self, sampler: &Sampler<'_>, findings: &mut Findings) {
@@ -95,10 +114,17 @@ impl Rows {
         }
     }
 
-    /// The members that some row speaks for: the parity of a row in which only one other member has data is the same as
-    /// these, byte by byte.
+    /// The members that some row speaks for: where what is rebuilt for a missing member is empty, all others that have data
+    /// there cancel each other out, which only members that belong together do.
     pub(super) fn vouched(&self) -> BTreeSet<usize> {
-        self.samples.iter().filter_map(Sample::pair).flatten().collect()
+        self.samples.iter().flat_map(Sample::cancelling).collect()
+    }
+
+    /// The members that have anything but zeros in some row.
+    pub(super) fn with_data(&self) -> BTreeSet<usize> {
+        let rows = self.samples.iter().flat_map(|sample| sample.read.iter().enumerate());
+        let full = |bytes: &Option<Vec<u8>>| bytes.iter().flatten().any(|byte| *byte != 0);
+        rows.filter(|(_, bytes)| full(bytes)).map(|(role, _)| role).collect()
     }
 
     /// RAID 5's parity is the same in every order, but parity is zero only where all data are: the members that hold zeros
@@ -272,22 +298,23 @@ impl Sample {
         (0..self.read.len()).filter(suspect).collect()
     }
 
-    /// The two members of a row that are not empty, when these are parity and data, and equal.
-    fn pair(&self) -> Option<[usize; 2]> {
-        let full = |bytes: &&[u8]| bytes.iter().any(|byte| *byte != 0);
+    /// Members that have data in a stretch in which a missing member, rebuilt from them, has none.
+    fn cancelling(&self) -> BTreeSet<usize> {
         let known = self.known();
-        let with_data: Vec<(usize, &[u8])> = known
-            .iter()
-            .enumerate()
-            .filter_map(|(role, bytes)| Some((role, (*bytes)?)))
-            .filter(|(_, bytes)| full(bytes))
-            .collect();
-        match with_data.as_slice() {
-            [(one, first), (two, second)] if first == second && (*one == self.row.p || *two == self.row.p) => {
-                Some([*one, *two])
+        let missing = known.iter().enumerate().filter(|(_, bytes)| bytes.is_none());
+        let rebuilt: Vec<Vec<u8>> = missing.filter_map(|(role, _)| self.row.rebuild(role, &known)).collect();
+        let data_in = |bytes: &[u8], cell: usize| {
+            let cell = bytes.chunks(CELL_BYTES).nth(cell).unwrap_or_default();
+            cell.iter().filter(|byte| **byte != 0).count()
+        };
+        let mut found = BTreeSet::new();
+        for cell in 0..SAMPLE_BYTES / CELL_BYTES {
+            if rebuilt.iter().any(|bytes| data_in(bytes, cell) == 0) {
+                let here = known.iter().enumerate().filter_map(|(role, bytes)| Some((role, (*bytes)?)));
+                found.extend(here.filter(|(_, bytes)| data_in(bytes, cell) >= CELL_DATA).map(|(role, _)| role));
             }
-            _ => None,
         }
+        found
     }
 
     /// Role of the parity and which roles hold nothing but zeros, when that tells anything: some do, some do not.
