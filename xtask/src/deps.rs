@@ -29,6 +29,11 @@ const PACKAGES: &[&str] = &[
     "e2fsprogs",
     // What the forge makes is read by it.
     "mdadm",
+    "lvm2",
+    "fdisk",
+    "cryptsetup-bin",
+    // blkid, mkswap
+    "util-linux",
     // running
     "qemu-system-x86",
     "seabios",

@@ -45,7 +45,7 @@ pub struct Legacy {
     pub swapped: bool,
     /// Minor version: 90, or 91 while a reshape is under way.
     pub version: u32,
-    /// Identity of the array.
+    /// Identity of the array, its four words as mdadm prints them.
     pub array_uuid: [u8; 16],
     /// Creation time, seconds since 1970.
     pub created: u32,
@@ -120,13 +120,13 @@ impl Legacy {
             let (low, high) = if swapped { (two, one) } else { (one, two) };
             Ok(u64::from(high) << 32 | u64::from(low))
         };
-        let mut uuid = fields.bytes("uuid", 20, 4)?.to_vec();
-        put(&mut uuid, 4, fields.bytes("uuid", 52, 12)?);
+        // Words of the machine's byte order, which all tools print as numbers.
+        let uuid = [word("uuid", 5)?, word("uuid", 13)?, word("uuid", 14)?, word("uuid", 15)?].map(u32::to_be_bytes);
         let places = (0..MAX_DISKS as usize).map(|index| DISKS_AT.saturating_add(index.saturating_mul(DISK_BYTES)));
         Ok(Self {
             swapped,
             version: word("version", 2)?,
-            array_uuid: Fields::new("md superblock 0.90", &uuid).array("uuid", 0)?,
+            array_uuid: Fields::new("md superblock 0.90", &uuid.concat()).array("uuid", 0)?,
             created: word("creation time", 6)?,
             level: fields.i32("level", 28)?,
             size: word("size", 8)?,
@@ -167,8 +167,10 @@ impl Legacy {
             let words = [disk.number, disk.major, disk.minor, disk.raid_disk, disk.state];
             put(&mut out, at, &words.map(u32::to_le_bytes).concat());
         }
-        put(&mut out, 20, self.array_uuid.get(..4).unwrap_or_default());
-        put(&mut out, 52, self.array_uuid.get(4..).unwrap_or_default());
+        for (number, bytes) in [5, 13, 14, 15].into_iter().zip(self.array_uuid.chunks(4)) {
+            let value = u32::from_be_bytes(bytes.try_into().unwrap_or_default());
+            put(&mut out, usize::saturating_mul(number, 4), &value.to_le_bytes());
+        }
         let sum = checksum(&out);
         put(&mut out, CHECKSUM_AT, &sum.to_le_bytes());
         match self.swapped {
@@ -282,6 +284,9 @@ mod tests {
         for swapped in [false, true] {
             let bytes = sample(swapped).encode();
             assert_eq!(bytes.starts_with(&MAGIC.to_be_bytes()), swapped);
+            // mdadm and blkid print words, so what they print is in the bytes of a big-endian machine only.
+            assert_eq!(bytes[20..24], if swapped { *b"0123" } else { *b"3210" });
+            assert_eq!(bytes[52..56], if swapped { *b"4567" } else { *b"7654" });
             assert_eq!(Legacy::decode(&bytes).unwrap(), sample(swapped));
             for place in [30, 600, 4095] {
                 let mut broken = bytes.clone();

@@ -3,10 +3,9 @@
 #![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use tierlift_forge::{AbsentTier, Fixture, ForgeOptions, Forged, ForgedArray, Mirror, Raid, TierKeys, forge_disks};
+use tierlift_forge::{AbsentTier, Fixture, ForgeOptions, Forged, Mirror, Raid, TierKeys, forge_disks};
 use tierlift_ondisk::lvm_area::{AreaHeader, ring_stretches};
 use tierlift_ondisk::lvm_crc::lvm_crc;
 use tierlift_ondisk::lvm_label::Label;
@@ -167,54 +166,6 @@ fn the_same_seed_makes_the_same_disk() {
         fs::read(&forged.disks[0]).unwrap()
     };
     assert!(disk() == disk());
-}
-
-/// Member of partition 3 as a file of its own, for programs.
-fn member(disk: &Path, array: &ForgedArray, folder: &Path) -> std::path::PathBuf {
-    let path = folder.join("member.img");
-    let (start, sectors) = array.partition;
-    let mut from = File::open(disk).unwrap();
-    from.seek(SeekFrom::Start(start * 512)).unwrap();
-    let mut to = File::create(&path).unwrap();
-    std::io::copy(&mut from.take(sectors * 512), &mut to).unwrap();
-    path
-}
-
-#[test]
-fn mdadm_reads_every_level_as_it_was_meant() {
-    for (raid, level, layout) in [
-        (Raid::new(-1, 2), "linear", None),
-        (Raid::new(0, 3), "raid0", None),
-        (Raid::new(1, 2), "raid1", None),
-        (Raid::new(4, 3), "raid4", None),
-        (Raid::new(5, 4), "raid5", Some("left-symmetric")),
-        (Raid { layout: 1, chunk: 128, ..Raid::new(5, 3) }, "raid5", Some("right-asymmetric")),
-        (Raid::new(6, 5), "raid6", Some("left-symmetric")),
-        (Raid::new(10, 4), "raid10", Some("near=2")),
-    ] {
-        let options = ForgeOptions { raid: Some(raid), compact: true, ..ForgeOptions::default() };
-        let (dir, _, forged) = forge("F6a-data-full", &options);
-        let array = &forged.arrays[0];
-        assert_eq!(array.disks.len(), raid.disks);
-        for (role, disk) in array.disks.iter().enumerate() {
-            let member = member(&forged.disks[*disk], array, dir.path());
-            let output = std::process::Command::new("mdadm").arg("--examine").arg(&member).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            let value = |name: &str| {
-                let line = said.lines().find_map(|line| line.trim().strip_prefix(&format!("{name} : ")));
-                line.unwrap_or_default().to_owned()
-            };
-            assert_eq!(value("Raid Level"), level, "{said}");
-            assert_eq!(value("Raid Devices"), raid.disks.to_string());
-            assert!(value("Checksum").ends_with("correct"), "{said}");
-            assert_eq!(value("Device Role"), format!("Active device {role}"));
-            assert_eq!(
-                value("Chunk Size"),
-                if raid.chunk > 0 { format!("{}K", raid.chunk / 2) } else { String::new() }
-            );
-            assert_eq!(value("Layout"), layout.unwrap_or_default(), "{said}");
-        }
-    }
 }
 
 /// Every sector of the array is on some member, and every row's members sum up to nothing.
