@@ -16,6 +16,7 @@ pub mod names;
 pub mod overlay;
 pub mod plan;
 pub mod pool_table;
+mod repaired;
 pub mod scratch;
 pub mod session;
 pub mod signature;

@@ -3,6 +3,7 @@
 use super::array::PlannedArray;
 use super::dm::{path_of, unique_id};
 use super::wire::TargetLine;
+use crate::repair::Repaired;
 use serde::Serialize;
 use std::path::PathBuf;
 use tierlift_ondisk::units::{Bytes, Chunk, DeviceId, Sectors};
@@ -185,6 +186,8 @@ pub struct PoolFacts {
     pub transaction_id: u64,
     /// The thin devices.
     pub devices: Vec<ThinFacts>,
+    /// New metadata to be used in place of the pool's own; the figures above are theirs then.
+    pub repaired: Option<Repaired>,
 }
 
 /// How pool sectors find their data.

@@ -3,6 +3,7 @@
 
 use super::plan::{Choice, Mode, ModeChoice, PlanError, PoolFacts, line};
 use super::wire::TargetLine;
+use tierlift_ondisk::units::Sectors;
 
 /// A tier word for a device that is not there: its blocks give I/O errors.
 pub const MISSING: &str = "-";
@@ -59,6 +60,11 @@ pub fn table(
     words.extend(ALWAYS.map(str::to_owned));
     let arguments = format!("{metadata} {data} {} 0 {} {}", facts.chunk, words.len(), words.join(" "));
     Ok(line(0, length, "thin-pool", arguments))
+}
+
+/// The line of a pool in stock Linux's form over one data device of `length` sectors.
+pub fn stock(length: u64, chunk: Sectors, metadata: &str, data: &str) -> TargetLine {
+    line(0, length, "thin-pool", format!("{metadata} {data} {chunk} 0 {} {}", ALWAYS.len(), ALWAYS.join(" ")))
 }
 
 fn plain_device(tiers: &[String]) -> Result<String, PlanError> {

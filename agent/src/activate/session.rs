@@ -2,13 +2,16 @@
 
 use super::plan::{Mode, ModeChoice, Plan, PlanError, PoolFacts, ThinFacts, Wish};
 use super::{plan::Choice, stack};
+use crate::block::{FileView, View};
 use crate::commands::{Failure, Outcome};
 use crate::discover::{self, Wishes};
 use crate::inventory::{Inventory, LogicalVolume, LogicalVolumeKind, PvPlace, VolumeGroup};
+use crate::repair::{self, Repaired};
 use crate::volume;
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tierlift_ondisk::thin::Family;
 use tierlift_ondisk::units::{Chunk, DeviceId};
 use tierlift_pool::{Pool, Stat};
@@ -96,7 +99,10 @@ impl Session {
         let found = self.inventory.volume_groups.get(group).context("no such volume group")?;
         let pool = stack::pool_of(found, wish)?.cloned();
         let facts = match pool {
-            Some(pool) => Some(facts(self.stat(group, &pool)?, choice)?),
+            Some(pool) => {
+                let repaired = self.repaired(group, &pool)?;
+                Some(facts(self.stat(group, &pool)?, choice, repaired)?)
+            }
             None => None,
         };
         Ok(stack::plan(&self.inventory, group, wish, facts.as_ref(), choice)?)
@@ -110,9 +116,10 @@ impl Session {
         let found = self.inventory.volume_groups.get(group).context("no such volume group")?;
         let Some(pool) = stack::pool_of(found, wish)?.cloned() else { return Ok(None) };
         let name = format!("{}/{}", found.name, pool.name);
+        let repaired = if self.repaired(group, &pool)?.is_some() { "repaired, " } else { "" };
         let stat = self.stat(group, &pool)?;
         Ok(Some(format!(
-            "{name}: {} metadata version {}, blocks of {} bytes; {} of {} chunks of {} in use; transaction {}; {} thin devices",
+            "{name}: {repaired}{} metadata version {}, blocks of {} bytes; {} of {} chunks of {} in use; transaction {}; {} thin devices",
             match stat.family {
                 Family::Qnap => "QNAP",
                 Family::Mainline => "stock Linux",
@@ -127,13 +134,28 @@ impl Session {
         )))
     }
 
-    /// The pool's own figures, read once.
+    /// The pool's new metadata, when it was repaired.
+    fn repaired(&self, group: usize, pool: &LogicalVolume) -> anyhow::Result<Option<Repaired>> {
+        let group = self.inventory.volume_groups.get(group).context("no such volume group")?;
+        repair::load(&group.id, &pool.name)
+    }
+
+    /// The pool's figures, those of the new metadata when it was repaired; read once.
     fn stat(&mut self, group: usize, pool: &LogicalVolume) -> anyhow::Result<&Stat> {
         let key = (group, pool.name.clone());
         if !self.pools.contains_key(&key) {
             let LogicalVolumeKind::Pool(parts) = &pool.kind else { anyhow::bail!("{} is no pool", pool.name) };
-            let metadata = volume::view(&self.inventory, group, &parts.metadata)?;
-            let opened = Pool::open(metadata).with_context(|| format!("pool {} cannot be opened", pool.name))?;
+            let metadata: View = match self.repaired(group, pool)? {
+                Some(repaired) => Arc::new(FileView::open(&repaired.metadata)?),
+                None => volume::view(&self.inventory, group, &parts.metadata)?,
+            };
+            let opened = Pool::open(metadata).with_context(|| {
+                let name = volume::spoken_name(&self.inventory, group);
+                format!(
+                    "pool {} cannot be opened; `tierlift repair {name}/{}` looks for what is left of it",
+                    pool.name, pool.name
+                )
+            })?;
             self.pools.insert(key.clone(), opened.stat());
         }
         self.pools.get(&key).context("the pool's figures were not kept")
@@ -192,7 +214,7 @@ fn unnamed(index: usize, group: &VolumeGroup, pool: &LogicalVolume, stat: &Stat)
 }
 
 /// What a plan needs of the pool's figures.
-fn facts(stat: &Stat, choice: &Choice) -> Result<PoolFacts, PlanError> {
+fn facts(stat: &Stat, choice: &Choice, repaired: Option<Repaired>) -> Result<PoolFacts, PlanError> {
     use tierlift_pool::Mode as Found;
     let tiers = u32::try_from(stat.tiers.len()).unwrap_or(u32::MAX);
     let mode = match (stat.mode.mode, choice.mode) {
@@ -223,5 +245,6 @@ fn facts(stat: &Stat, choice: &Choice) -> Result<PoolFacts, PlanError> {
         evidence: stat.mode.evidence.clone(),
         transaction_id: stat.transaction,
         devices: devices.collect(),
+        repaired,
     })
 }

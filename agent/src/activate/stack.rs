@@ -3,12 +3,13 @@
 use super::array;
 use super::names;
 use super::overlay::{self, Member};
-use super::plan::{Choice, Mode, Plan, PlanError, PlannedDevice, PoolFacts, Table, Wish, device_path, line};
-use super::pool_table;
+use super::plan::{Backing, Choice, Mode, Plan, PlanError, PlannedDevice, PoolFacts, Table, Wish, device_path, line};
 use super::wire::TargetLine;
+use super::{pool_table, repaired};
 use crate::inventory::{Array, Inventory, LogicalVolume, LogicalVolumeKind, PoolVolume, StretchTarget, VolumeGroup};
+use crate::repair::Repaired;
 use crate::volume::{DiskPlace, DiskTarget, stretches_on_disks};
-use tierlift_ondisk::units::{DeviceId, Sectors};
+use tierlift_ondisk::units::{Bytes, DeviceId, Sectors};
 
 /// Plans the devices for `wish` in the group with index `group`. `facts` are those of the pool the wish needs ([`pool_of`]).
 ///
@@ -53,6 +54,17 @@ pub fn pool_of<'a>(group: &'a VolumeGroup, wish: &Wish) -> Result<Option<&'a Log
 /// All pools of a group.
 pub fn pools(group: &VolumeGroup) -> impl Iterator<Item = &LogicalVolume> {
     group.logical_volumes.iter().filter(|volume| matches!(volume.kind, LogicalVolumeKind::Pool(_)))
+}
+
+/// What the pool `name` of a group is made of.
+///
+/// # Errors
+/// When there is no pool of this name.
+pub fn parts<'a>(group: &'a VolumeGroup, name: &str) -> Result<&'a PoolVolume, PlanError> {
+    match &find(group, name)?.kind {
+        LogicalVolumeKind::Pool(parts) => Ok(parts),
+        _ => Err(PlanError(format!("{}/{name} is no pool", group.name))),
+    }
 }
 
 fn only_pool(group: &VolumeGroup) -> Result<&LogicalVolume, PlanError> {
@@ -134,10 +146,11 @@ impl<'a> Builder<'a> {
     }
 
     fn in_pool(&mut self, pool: &LogicalVolume, facts: &PoolFacts, wish: &Wish) -> Result<String, PlanError> {
-        let LogicalVolumeKind::Pool(parts) = &pool.kind else {
-            return Err(PlanError(format!("{}/{} is no pool", self.group.name, pool.name)));
+        let parts = parts(self.group, &pool.name)?;
+        let pool_device = match &facts.repaired {
+            Some(repaired) => self.repaired_pool(pool, parts, repaired)?,
+            None => self.pool(pool, parts, facts)?,
         };
-        let pool_device = self.pool(pool, parts, facts)?;
         match self.thin(parts, facts, wish)? {
             None => Ok(pool_device),
             Some((id, size)) => {
@@ -167,6 +180,87 @@ impl<'a> Builder<'a> {
             table: vec![table],
         });
         Ok(name)
+    }
+
+    /// A pool through its new metadata: these, the data device put together from the tiers, and a pool of stock Linux's form.
+    /// The original metadata are there too, as `POOL_meta0`.
+    fn repaired_pool(
+        &mut self,
+        pool: &LogicalVolume,
+        parts: &PoolVolume,
+        repaired: &Repaired,
+    ) -> Result<String, PlanError> {
+        self.note_repaired(repaired);
+        let mut tiers = Vec::new();
+        for (number, tier) in parts.tiers.iter().enumerate() {
+            let word = if repaired.uses(number) {
+                self.tier(number, tier.as_deref())?
+            } else {
+                pool_table::MISSING.to_owned()
+            };
+            tiers.push(word);
+        }
+        if let Ok(original) = find(self.group, &parts.metadata) {
+            let shown_as = format!("{}_meta0", pool.name);
+            self.linear_over(&original.name, &shown_as, "original pool metadata, as they were found")?;
+        }
+        let metadata = self.new_metadata(&parts.metadata, repaired)?;
+        let data = names::layer(&self.group.name, &pool.name, "tdata");
+        let table = repaired::data_table(repaired, &tiers, |tier| self.length_of(tier));
+        let length = table.iter().map(|line| line.length).fold(0, u64::saturating_add);
+        let purpose = "data of the pool, put together from its tiers; what is lost gives errors".to_owned();
+        self.plan.devices.push(PlannedDevice { name: data.clone(), purpose, read_only: true, backing: None, table });
+        let name = names::layer(&self.group.name, &pool.name, "tpool");
+        self.plan.devices.push(PlannedDevice {
+            name: name.clone(),
+            purpose: "repaired pool, read-only inside (device-mapper wants the device itself writable)".into(),
+            read_only: false,
+            backing: None,
+            table: vec![pool_table::stock(length, repaired.chunk, &device_path(&metadata), &device_path(&data))],
+        });
+        Ok(name)
+    }
+
+    fn note_repaired(&mut self, repaired: &Repaired) {
+        self.plan.mode = Some(repaired.mode.clone());
+        self.plan.evidence.push(format!(
+            "the pool was repaired (from generation {}): its new metadata are used; `tierlift repair --undo` goes back",
+            repaired.generation
+        ));
+        for loss in repaired.losses.iter().filter(|loss| loss.lost_ranges > 0 || loss.left_out) {
+            self.lost(loss.describe(repaired.chunk));
+        }
+        self.plan.incomplete |= !repaired.whole;
+    }
+
+    fn new_metadata(&mut self, volume: &str, repaired: &Repaired) -> Result<String, PlanError> {
+        let wrong = |why: &dyn std::fmt::Display| {
+            PlanError(format!(
+                "the new metadata {} cannot be used ({why}): repair the pool again",
+                repaired.metadata.display()
+            ))
+        };
+        let length = std::fs::metadata(&repaired.metadata).map_err(|error| wrong(&error))?.len();
+        let sectors = Bytes(length).to_sectors();
+        if sectors.0 == 0 {
+            return Err(wrong(&"the file is empty"));
+        }
+        let name = names::volume(&self.group.name, volume);
+        self.plan.devices.push(PlannedDevice {
+            name: name.clone(),
+            purpose: "new pool metadata, read-only".into(),
+            read_only: true,
+            backing: Some(Backing::Source(repaired.metadata.clone())),
+            table: vec![line(0, sectors.0, "linear", format!("{} 0", repaired.metadata.display()))],
+        });
+        Ok(name)
+    }
+
+    /// Length of a planned device by its path.
+    fn length_of(&self, path: &str) -> Sectors {
+        let device = self.plan.devices.iter().find(|device| device_path(&device.name) == path);
+        let lines = device.into_iter().flat_map(|device| &device.table);
+        Sectors(lines.map(|line| line.length).fold(0, u64::saturating_add))
     }
 
     /// Notes that a part of the data cannot be read.
@@ -260,7 +354,12 @@ impl<'a> Builder<'a> {
 
     /// A read-only device over the stretches of a volume; `None` when it has no length.
     fn linear(&mut self, volume: &LogicalVolume, purpose: &str) -> Result<Option<String>, PlanError> {
-        let pieces = stretches_on_disks(self.inventory, self.index, &volume.name);
+        self.linear_over(&volume.name, &volume.name, purpose)
+    }
+
+    /// The same under another name.
+    fn linear_over(&mut self, volume: &str, shown_as: &str, purpose: &str) -> Result<Option<String>, PlanError> {
+        let pieces = stretches_on_disks(self.inventory, self.index, volume);
         let table = self.table(pieces.map_err(|error| PlanError(format!("{error:#}")))?);
         if table.is_empty() {
             return Ok(None);
@@ -270,10 +369,10 @@ impl<'a> Builder<'a> {
         if lost > 0 {
             self.lost(format!(
                 "{}: {lost} sectors lie on disks that are missing and give I/O errors, never zeros",
-                volume.name
+                volume
             ));
         }
-        let name = names::volume(&self.group.name, &volume.name);
+        let name = names::volume(&self.group.name, shown_as);
         let device = PlannedDevice {
             name: name.clone(),
             purpose: format!("{purpose}, read-only"),

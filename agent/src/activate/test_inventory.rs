@@ -16,6 +16,7 @@ pub fn facts(mode: Mode) -> PoolFacts {
         evidence: vec!["the tier tree says so".into()],
         transaction_id: 1,
         devices: vec![device(1, 192), device(7, 10)],
+        repaired: None,
     }
 }
 

@@ -30,6 +30,9 @@ pub struct Case {
     /// The texts of volume groups the user chose.
     #[serde(default)]
     pub texts: Choices,
+    /// Pools that were repaired, each in a few sentences.
+    #[serde(default)]
+    pub repairs: Vec<RepairedPool>,
     /// What is active, by what was asked for.
     pub activations: Vec<Activation>,
     /// What is mounted.
@@ -51,6 +54,19 @@ pub struct Found {
     pub volumes: Vec<String>,
     /// What is wrong or noteworthy.
     pub notes: Vec<String>,
+}
+
+/// A pool that was repaired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairedPool {
+    /// "vg1/tp1".
+    pub pool: String,
+    /// What was wrong and what was done, in lines for people.
+    pub salvage: Vec<String>,
+    /// What each volume lost, in sentences.
+    pub volumes: Vec<String>,
+    /// Nothing is lost.
+    pub whole: bool,
 }
 
 /// A volume made readable.
@@ -143,6 +159,7 @@ impl Default for Case {
             started: now(),
             inventory: None,
             texts: Choices::default(),
+            repairs: Vec::new(),
             activations: Vec::new(),
             mounts: Vec::new(),
             copies: Vec::new(),
@@ -167,6 +184,17 @@ impl Case {
             self.note(format!("chose how volume groups are read: {}", all.join(", ")));
             self.texts = texts;
         }
+    }
+
+    /// Puts a repair in, in place of an older one of the same pool.
+    pub fn repaired(&mut self, repaired: RepairedPool) {
+        self.note(format!(
+            "repaired pool {}: {}",
+            repaired.pool,
+            if repaired.whole { "nothing lost" } else { "with losses" }
+        ));
+        self.repairs.retain(|old| old.pool != repaired.pool);
+        self.repairs.push(repaired);
     }
 
     /// Puts an activation in, in place of an older one of the same target.

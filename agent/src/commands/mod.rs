@@ -12,6 +12,7 @@ mod mount;
 mod outcome;
 mod pool;
 mod remote;
+mod repair;
 mod report;
 mod scan;
 mod serve;
@@ -39,6 +40,8 @@ enum Verb {
     /// Look into the texts that describe volume groups, old ones too: show, generations, export
     #[command(subcommand)]
     Lvm(lvm::Verb),
+    /// Make new metadata for a damaged pool, as lvconvert --repair does; the original stays
+    Repair(repair::Args),
     /// Make a volume readable as a block device, over copy-on-write overlays (appliance)
     Activate(activate::Args),
     /// Take activated volumes and overlays away again (appliance)
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Verb::Scan(args) => scan::run(args),
         Verb::Pool(verb) => pool::run(verb),
         Verb::Lvm(verb) => lvm::run(verb),
+        Verb::Repair(args) => repair::run(args),
         Verb::Activate(args) => activate::run(args),
         Verb::Deactivate(args) => deactivate::run(args),
         Verb::Unlock(args) => unlock::run(args),

@@ -12,8 +12,9 @@ pub struct Topic {
 }
 
 /// The agent's verbs in the order a recovery takes them.
-pub const VERBS: [Topic; 9] = [
+pub const VERBS: [Topic; 10] = [
     Topic { verb: "scan", does: "shows what is on the disks, and what is wrong", example: "scan" },
+    Topic { verb: "repair", does: "makes new metadata for a damaged pool", example: "repair vg288/tp1" },
     Topic { verb: "activate", does: "makes a volume readable, over an overlay", example: "activate vg288/lv1" },
     Topic { verb: "unlock", does: "opens an encrypted volume; asks the password", example: "unlock vg288/lv1" },
     Topic { verb: "mount", does: "shows its files in a folder, read-only", example: "mount vg288/lv1 /mnt/volume" },

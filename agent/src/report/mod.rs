@@ -1,6 +1,6 @@
 //! What was found, done and lost, as text.
 
-use crate::case::{Activation, Case, Copied};
+use crate::case::{Activation, Case, Copied, RepairedPool};
 use std::fmt::Write;
 
 /// What the report tells besides the case: the state of the machine now.
@@ -22,6 +22,11 @@ pub fn text(case: &Case, machine: &Machine) -> String {
             list(&mut out, "note: ", found.notes.iter());
         }
         None => line(&mut out, "nothing was looked at yet; begin with `tierlift scan`, then `tierlift activate`"),
+    }
+    heading(&mut out, "What was repaired");
+    case.repairs.iter().for_each(|repair| repaired(&mut out, repair));
+    if case.repairs.is_empty() {
+        line(&mut out, "no pool");
     }
     heading(&mut out, "What was made readable");
     case.activations.iter().for_each(|activation| self::activation(&mut out, activation));
@@ -60,6 +65,12 @@ pub fn text(case: &Case, machine: &Machine) -> String {
     heading(&mut out, "What was done, in order");
     case.events.iter().for_each(|event| line(&mut out, &format!("{} {}", moment(event.time), event.what)));
     out
+}
+
+fn repaired(out: &mut String, repair: &RepairedPool) {
+    let state = if repair.whole { "nothing was lost" } else { "with losses" };
+    line(out, &format!("pool {}: new metadata made, {state}; the original metadata are untouched", repair.pool));
+    list(out, "  ", repair.salvage.iter().chain(&repair.volumes));
 }
 
 fn activation(out: &mut String, activation: &Activation) {

@@ -3,13 +3,13 @@
 use super::pieces::{Piece, Pieces};
 use crate::mode::Mode;
 use crate::pool::Pool;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::fmt;
 use tierlift_ondisk::units::{Chunk, Sectors};
 
 /// What lies behind a stretch of the data device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "target", rename_all = "snake_case")]
 pub enum Target {
     /// A tier device, from this sector on.
@@ -26,7 +26,7 @@ pub enum Target {
 }
 
 /// A stretch of the data device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
     /// First sector.
     pub start: Sectors,

@@ -54,7 +54,8 @@ fn outcome(found: &[GenerationView]) -> Outcome {
     }
 }
 
-fn describe(found: &[GenerationView]) -> String {
+/// The generations as a table for people.
+pub(in crate::commands) fn describe(found: &[GenerationView]) -> String {
     let mut out = String::new();
     // Writing into a string cannot fail.
     let _ = table(found, &mut out);

@@ -17,7 +17,10 @@ mod stat;
 mod tiers;
 mod transfer;
 
+pub(in crate::commands) use generations::describe as describe_generations;
 pub(in crate::commands) use output::Output;
+pub(in crate::commands) use progress::Progress;
+pub(in crate::commands) use salvage::{DeviceGenerations, describe as describe_salvage, outcome as salvage_outcome};
 
 use super::Outcome;
 use super::text::{print, print_json};

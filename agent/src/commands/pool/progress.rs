@@ -4,8 +4,9 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 use tierlift_ondisk::units::Bytes;
 
+/// What is shown of one piece of work.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(in crate::commands) struct Progress {
     what: String,
     total: u64,
     terminal: bool,
@@ -14,13 +15,14 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(what: impl Into<String>, total: Bytes) -> Self {
+    /// Begins; `total` is what [`Progress::update`] counts up to.
+    pub(in crate::commands) fn new(what: impl Into<String>, total: Bytes) -> Self {
         let terminal = std::io::stderr().is_terminal();
         Self { what: what.into(), total: total.0, terminal, drawn: false, last: Instant::now() }
     }
 
     /// Called as often as is handy; most calls do nothing.
-    pub(super) fn update(&mut self, done: Bytes) {
+    pub(in crate::commands) fn update(&mut self, done: Bytes) {
         let pause = if self.terminal { Duration::from_millis(200) } else { Duration::from_secs(5) };
         if self.last.elapsed() < pause {
             return;

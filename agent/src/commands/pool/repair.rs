@@ -1,7 +1,7 @@
 //! `tierlift pool repair`: new metadata from everything that can be read of a pool. The source is never written.
 
 use super::losses;
-use super::new_metadata::{BlockFile, Target};
+use super::new_metadata::Target;
 use super::open::Meta;
 use super::output::Output;
 use super::read::parse_size;
@@ -9,6 +9,7 @@ use super::salvage::{self, DeviceGenerations, SalvageArgs};
 use super::tiers::ModeArgs;
 use super::{print, print_json};
 use crate::commands::{Failure, Outcome};
+use crate::metadata_file::BlockFile;
 use anyhow::Context;
 use serde::Serialize;
 use std::io::{BufWriter, Write};

@@ -62,7 +62,7 @@ impl SalvageArgs {
 
 /// Devices that are to be taken from another generation than all the rest.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub(super) struct DeviceGenerations {
+pub(in crate::commands) struct DeviceGenerations {
     /// Take this one device from another generation, for example one in which it still existed: block0, copy:BLOCK, index:BLOCK
     /// or trees:BLOCK, as printed by pool generations. Its data may have been written over since; what is known of that is
     /// told, and the exit code is never 0. Once for each device
@@ -84,7 +84,8 @@ impl FromStr for DeviceGeneration {
 }
 
 impl DeviceGenerations {
-    fn by_id(&self) -> anyhow::Result<BTreeMap<DeviceId, Generation>> {
+    /// The generation of each device that was named.
+    pub(in crate::commands) fn by_id(&self) -> anyhow::Result<BTreeMap<DeviceId, Generation>> {
         let mut found = BTreeMap::new();
         for DeviceGeneration(id, generation) in &self.given {
             if found.insert(*id, *generation).is_some() {
@@ -128,7 +129,7 @@ impl OptionalSalvage {
 }
 
 /// What the salvage alone does to the exit code.
-pub(super) fn outcome(report: &SalvageReport) -> Outcome {
+pub(in crate::commands) fn outcome(report: &SalvageReport) -> Outcome {
     let lost = report.lost_mappings > 0
         || report.lost_blocks > 0
         || report.rival.is_some()
@@ -142,7 +143,7 @@ pub(super) fn outcome(report: &SalvageReport) -> Outcome {
 }
 
 /// The report as text for people.
-pub(super) fn describe(report: &SalvageReport) -> String {
+pub(in crate::commands) fn describe(report: &SalvageReport) -> String {
     let mut out = String::new();
     // Writing into a string cannot fail.
     let _ = write_report(report, &mut out);
