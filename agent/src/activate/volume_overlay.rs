@@ -12,14 +12,35 @@ use anyhow::Context;
 use std::path::{Path, PathBuf};
 use tierlift_ondisk::view::ReadAt;
 
-/// Sectors the overlay copies at a time.
-const GRAIN: u64 = 16;
-/// Room for changes: far more than the few fields that are changed.
-const STORE_SECTORS: u64 = 32_768;
+/// Sectors the overlay copies at a time: a block of a file system, so that a block written over a lost one needs no look at that.
+const GRAIN: u64 = 8;
+/// Room for changes: as much as a repair of a file system may need, in memory only as far as it is used.
+const STORE_SECTORS: u64 = 4 << 20;
 
 /// Names of the devices that may lie over the volume `name`, the upper one first.
 pub fn names(name: &str) -> [String; 2] {
     [format!("{name}-overlay"), format!("{name}-store")]
+}
+
+/// The overlay over a volume, when it has one.
+///
+/// # Errors
+/// When device-mapper cannot be asked.
+pub fn existing(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let name = volume.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let [overlay, _] = names(&name);
+    Ok(dm.state(&overlay)?.is_some_and(|state| state.is_ours()).then(|| path_of(&overlay)))
+}
+
+/// Whether the overlay over a volume ran full.
+///
+/// # Errors
+/// When device-mapper cannot be asked.
+pub fn is_broken(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<bool> {
+    let Some(overlay) = existing(dm, volume)? else { return Ok(false) };
+    let name = overlay.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let status = dm.status(&name)?.into_iter().next().map(|line| line.arguments).unwrap_or_default();
+    Ok(!status.contains('/'))
 }
 
 /// Lays an overlay over a volume, unless it has one, and answers with its path.

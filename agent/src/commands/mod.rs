@@ -7,6 +7,7 @@ mod activate;
 mod console;
 mod copy;
 mod deactivate;
+mod fsck;
 mod lvm;
 mod mount;
 mod outcome;
@@ -48,6 +49,8 @@ enum Verb {
     Deactivate(deactivate::Args),
     /// Open an encrypted volume with its password or key file (appliance)
     Unlock(unlock::Args),
+    /// Show what is wrong with a volume's file system; repair it on an overlay (appliance)
+    Fsck(fsck::Args),
     /// Mount an activated volume read-only (appliance)
     Mount(mount::Args),
     /// Copy files out to another disk, verified (appliance)
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Verb::Activate(args) => activate::run(args),
         Verb::Deactivate(args) => deactivate::run(args),
         Verb::Unlock(args) => unlock::run(args),
+        Verb::Fsck(args) => fsck::run(args),
         Verb::Mount(args) => mount::run(args),
         Verb::Copy(args) => copy::run(args),
         Verb::Report(args) => report::run(args),

@@ -4,12 +4,17 @@ use super::Outcome;
 use crate::activate::bring_up::{device_mapper, overlays};
 use crate::activate::{is_appliance, kernel_log};
 use crate::case;
-use crate::report::{Machine, text};
+use crate::report::{Machine, html, text};
+use anyhow::Context;
 use serde_json::json;
+use std::path::PathBuf;
 
 /// Tells what was found, done, recovered and lost. Elsewhere than in the appliance, TIERLIFT_CASE names the file of the case.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Write it as one HTML file, too
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Answer with one JSON object
     #[arg(long)]
     json: bool,
@@ -18,6 +23,9 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let case = case::load()?.unwrap_or_default();
     let machine = machine();
+    if let Some(path) = &args.html {
+        std::fs::write(path, html(&case, &machine)).with_context(|| format!("{} cannot be written", path.display()))?;
+    }
     if args.json {
         println!("{}", json!({"schema": "tierlift.report/1", "case": case, "machine": machine}));
     } else {
@@ -30,7 +38,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
 }
 
 /// The machine matters only where it is ours.
-fn machine() -> Machine {
+pub(super) fn machine() -> Machine {
     if !is_appliance() {
         return Machine::default();
     }

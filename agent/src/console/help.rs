@@ -12,11 +12,13 @@ pub struct Topic {
 }
 
 /// The agent's verbs in the order a recovery takes them.
-pub const VERBS: [Topic; 10] = [
+pub const VERBS: [Topic; 12] = [
+    Topic { verb: "auto", does: "does all of it, asking what it must know", example: "auto" },
     Topic { verb: "scan", does: "shows what is on the disks, and what is wrong", example: "scan" },
     Topic { verb: "repair", does: "makes new metadata for a damaged pool", example: "repair vg288/tp1" },
     Topic { verb: "activate", does: "makes a volume readable, over an overlay", example: "activate vg288/lv1" },
     Topic { verb: "unlock", does: "opens an encrypted volume; asks the password", example: "unlock vg288/lv1" },
+    Topic { verb: "fsck", does: "checks its file system; repairs on an overlay", example: "fsck vg288/lv1" },
     Topic { verb: "mount", does: "shows its files in a folder, read-only", example: "mount vg288/lv1 /mnt/volume" },
     Topic { verb: "copy", does: "copies its files to another disk and verifies", example: "copy vg288/lv1 /dev/sdc" },
     Topic { verb: "report", does: "tells what was found, done and lost so far", example: "report" },

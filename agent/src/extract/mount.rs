@@ -36,10 +36,12 @@ pub fn default_directory(device: &str) -> PathBuf {
 pub fn mount_read_only(dm: &DeviceMapper, device: &Path, directory: &Path) -> anyhow::Result<Done> {
     let unlocked = crypt::over_path(device).map(|unlocked| unlocked.path);
     let device = unlocked.as_deref().unwrap_or(device);
-    let found = look(device)?;
+    // A file system that was repaired is on an overlay.
+    let repaired = volume_overlay::existing(dm, device)?;
+    let found = look(repaired.as_deref().unwrap_or(device))?;
     let notes = found.notes();
     let changed = without_traps(dm, device, &found)?;
-    let device = changed.as_deref().unwrap_or(device);
+    let device = changed.as_deref().or(repaired.as_deref()).unwrap_or(device);
     let number = sysfs::number_of(device)?.with_context(|| format!("{} is no block device", device.display()))?;
     if sysfs::mounts_of(number)?.contains(&directory.to_owned()) {
         return Ok(Done { already: true, notes });

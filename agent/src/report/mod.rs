@@ -1,5 +1,9 @@
 //! What was found, done and lost, as text.
 
+mod html;
+
+pub use html::html;
+
 use crate::case::{Activation, Case, Copied, RepairedPool};
 use std::fmt::Write;
 

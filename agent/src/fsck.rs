@@ -1,0 +1,151 @@
+//! Checking and repairing a file system with e2fsck: looked at read-only, repaired only on an overlay.
+
+use anyhow::Context;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Lines kept; more are counted.
+const MOST_LINES: usize = 2000;
+
+/// What e2fsck said.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Said {
+    /// Its exit code: 0 clean, 1 and 2 repaired, 4 errors left, 8 and up it failed.
+    pub code: i32,
+    /// Problems by kind, counted.
+    pub kinds: BTreeMap<String, u64>,
+    /// The first lines as they came.
+    pub lines: Vec<String>,
+}
+
+/// How to run it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Looks only: opens the device for reading and answers no to everything.
+    Look,
+    /// Answers yes to everything; for overlays.
+    Repair,
+}
+
+/// Runs e2fsck on a device. `tell` hears each line.
+///
+/// # Errors
+/// When it cannot be started, or was killed.
+pub fn run(device: &Path, way: Way, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Said> {
+    let answers = if way == Way::Look { "-n" } else { "-y" };
+    let mut command = Command::new("e2fsck");
+    command.args(["-f", answers]).arg(device).env("LC_ALL", "C");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut process = command.spawn().context("e2fsck cannot be started; is it installed?")?;
+    let mut said = Said::default();
+    if let Some(output) = process.stdout.take() {
+        // Names on a damaged disk need be no text.
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line.context("e2fsck's words cannot be read")?;
+            said.hear(&String::from_utf8_lossy(&line), tell);
+        }
+    }
+    let status = process.wait().context("e2fsck cannot be waited for")?;
+    said.code = status.code().context("e2fsck was killed; is there enough memory?")?;
+    Ok(said)
+}
+
+impl Said {
+    fn hear(&mut self, line: &str, tell: &mut dyn FnMut(&str)) {
+        let line = line.trim_end();
+        if line.is_empty() {
+            return;
+        }
+        tell(line);
+        if let Some(kind) = kind(line) {
+            let count = self.kinds.entry(kind.to_owned()).or_default();
+            *count = count.saturating_add(1);
+        }
+        if self.lines.len() < MOST_LINES {
+            self.lines.push(line.to_owned());
+        }
+    }
+
+    /// No problem was found.
+    pub fn is_clean(&self) -> bool {
+        self.code == 0
+    }
+
+    /// e2fsck itself could not do its work.
+    pub fn failed(&self) -> bool {
+        self.code & !7 != 0
+    }
+
+    /// The problems in sentences.
+    pub fn summary(&self) -> Vec<String> {
+        self.kinds.iter().map(|(kind, count)| format!("{count} x {kind}")).collect()
+    }
+}
+
+/// What a line means for people; `None` for lines that name no problem.
+fn kind(line: &str) -> Option<&'static str> {
+    let kinds = [
+        ("while reading block", "a block of the file system cannot be read: it lies on a lost chunk or a bad sector"),
+        ("Error reading block", "a block of the file system cannot be read: it lies on a lost chunk or a bad sector"),
+        ("Unattached inode", "a file without a name: goes to lost+found"),
+        ("Unconnected directory", "a directory without a place: goes to lost+found"),
+        ("deleted/unused inode", "a name that leads to no file: the name is removed"),
+        ("invalid inode", "a name that leads to no file: the name is removed"),
+        ("multiply-claimed", "blocks that two files claim: each gets a copy; one of them holds foreign data"),
+        ("Directory corrupted", "a damaged directory block: names in it are lost"),
+        ("directory corrupted", "a damaged directory block: names in it are lost"),
+        ("missing '.'", "a damaged directory block: names in it are lost"),
+        ("invalid extent", "a damaged list of a file's blocks: parts of that file are lost"),
+        ("illegal block", "a file with impossible blocks: these are taken out of it"),
+        ("i_size is", "a wrong file size: corrected"),
+        ("i_blocks is", "a wrong count of a file's blocks: corrected"),
+        ("ref count is", "a wrong count of names: corrected"),
+        ("checksum", "a wrong checksum"),
+        ("bitmap differences", "wrong maps of free space: corrected"),
+        ("blocks count wrong", "wrong counts of free space: corrected"),
+        ("inodes count wrong", "wrong counts of free space: corrected"),
+        ("directories count wrong", "wrong counts of free space: corrected"),
+        ("recovering journal", "the journal is played back"),
+        ("skipping journal recovery", "the journal holds changes that are not yet in place"),
+        ("uperblock", "the superblock is damaged"),
+        ("descriptor", "the table of block groups is damaged"),
+    ];
+    kinds.into_iter().find(|(words, _)| line.contains(words)).map(|(_, meaning)| meaning)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn problems_are_counted_in_words() {
+        let mut said = Said::default();
+        let words = "Pass 1: Checking inodes\nUnattached inode 12\nUnattached inode 13\nFree blocks count wrong (1, counted=2).\n";
+        words.lines().for_each(|line| said.hear(line, &mut |_| {}));
+        assert_eq!(said.kinds.values().sum::<u64>(), 3);
+        assert!(said.summary().iter().any(|line| line.starts_with("2 x a file without a name")), "{said:?}");
+    }
+
+    #[test]
+    fn a_look_changes_nothing_and_a_repair_repairs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("volume");
+        std::fs::File::create(&path).unwrap().set_len(4 << 20).unwrap();
+        assert!(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&path).status().unwrap().success());
+        assert!(run(&path, Way::Look, &mut |_| {}).unwrap().is_clean());
+        let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        // The count of free blocks.
+        file.write_all_at(&[7, 0, 0, 0], 1024 + 0x0c).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let found = run(&path, Way::Look, &mut |_| {}).unwrap();
+        assert!(!found.is_clean() && !found.summary().is_empty(), "{found:?}");
+        assert!(before == std::fs::read(&path).unwrap(), "a look wrote");
+        let repaired = run(&path, Way::Repair, &mut |_| {}).unwrap();
+        assert_eq!(repaired.code, 1, "{repaired:?}");
+        assert!(run(&path, Way::Look, &mut |_| {}).unwrap().is_clean());
+    }
+}

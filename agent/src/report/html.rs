@@ -1,0 +1,97 @@
+//! The report as one self-contained HTML file: the text, and a bar for what each copy recovered and lost.
+
+use super::{Machine, text};
+use crate::case::{Case, Copied};
+use std::fmt::Write;
+
+/// The page.
+pub fn html(case: &Case, machine: &Machine) -> String {
+    let mut out = String::from(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Tierlift: report</title>\n<style>\n\
+         body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em}\n\
+         .bar{display:flex;height:1.5em;border:1px solid #444}.good{background:#3a7}.bad{background:#c33}.not{background:#999}\n\
+         pre{background:#f4f4f4;padding:1em;overflow-x:auto}table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:left}\n\
+         </style></head><body>\n<h1>Recovery report</h1>\n",
+    );
+    if case.copies.is_empty() {
+        out += "<p>Nothing was copied yet.</p>\n";
+    }
+    case.copies.iter().for_each(|copy| self::copy(&mut out, copy));
+    out += "<h2>Everything that was found and done</h2>\n<pre>";
+    out += &escaped(&text(case, machine));
+    out += "</pre>\n</body></html>\n";
+    out
+}
+
+fn copy(out: &mut String, copy: &Copied) {
+    let counts = &copy.counts;
+    let whole = counts.copied.saturating_add(counts.identical);
+    let parts = [
+        ("good", whole, "whole, read back and compared"),
+        ("bad", counts.damaged, "damaged: parts could not be read"),
+        ("not", counts.failed, "not copied"),
+    ];
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "<h2>{}</h2>\n<div class=\"bar\">", escaped(&copy.source));
+    for (class, count, _) in parts.iter().filter(|(_, count, _)| *count > 0) {
+        let _ = writeln!(out, "<div class=\"{class}\" style=\"flex:{count}\"></div>");
+    }
+    out.push_str("</div>\n<table>\n");
+    for (_, count, meaning) in parts {
+        let _ = writeln!(out, "<tr><td>{count}</td><td>files {meaning}</td></tr>");
+    }
+    let _ = writeln!(
+        out,
+        "<tr><td>{}</td><td>bytes recovered</td></tr><tr><td>{}</td><td>bytes lost ({} of all bytes, {} of all files)</td></tr>\n\
+         </table>",
+        counts.bytes,
+        counts.lost_bytes,
+        percent(counts.lost_bytes, counts.bytes.saturating_add(counts.lost_bytes)),
+        percent(counts.damaged.saturating_add(counts.failed), whole.saturating_add(counts.damaged).saturating_add(counts.failed)),
+    );
+    if !copy.losses.is_empty() {
+        out.push_str("<ul>\n");
+        copy.losses.iter().for_each(|loss| {
+            let _ = writeln!(out, "<li>{}</li>", escaped(loss));
+        });
+        out.push_str("</ul>\n");
+    }
+}
+
+/// A share with two digits behind the point; never 0.00 % where something is lost.
+pub(super) fn percent(part: u64, all: u64) -> String {
+    let hundredths = u128::from(part).saturating_mul(10_000).checked_div(u128::from(all)).unwrap_or(0);
+    match (part, hundredths) {
+        (0, _) => "0 %".into(),
+        (_, 0) => "less than 0.01 %".into(),
+        (_, hundredths) => format!("{}.{:02} %", hundredths / 100, hundredths % 100),
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Counts;
+
+    #[test]
+    fn names_from_disks_are_no_markup() {
+        let counts = Counts { copied: 999, damaged: 1, lost_bytes: 4096, bytes: 1 << 30, ..Counts::default() };
+        let losses = vec!["<script>alert(1)</script>: 4096 of 9000 bytes cannot be read".into()];
+        let copy = Copied { source: "vg1/lv<1>".into(), counts, losses, ..Copied::default() };
+        let page = html(&Case { copies: vec![copy], ..Case::default() }, &Machine::default());
+        assert!(!page.contains("<script>") && page.contains("&lt;script&gt;") && page.contains("vg1/lv&lt;1&gt;"), "{page}");
+        assert!(page.contains("0.10 % of all files") && page.contains("less than 0.01 % of all bytes"), "{page}");
+    }
+
+    #[test]
+    fn shares_are_honest() {
+        assert_eq!(percent(0, 0), "0 %");
+        assert_eq!(percent(1, 1 << 40), "less than 0.01 %");
+        assert_eq!(percent(1, 3), "33.33 %");
+        assert_eq!(percent(u64::MAX, u64::MAX), "100.00 %");
+    }
+}
