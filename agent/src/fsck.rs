@@ -108,6 +108,8 @@ fn kind(line: &str) -> Option<&'static str> {
         ("blocks count wrong", "wrong counts of free space: corrected"),
         ("inodes count wrong", "wrong counts of free space: corrected"),
         ("directories count wrong", "wrong counts of free space: corrected"),
+        ("htree", "a directory index of QNAP's kind: taken away, nothing is lost"),
+        ("INDEX_FL", "a directory index of QNAP's kind: taken away, nothing is lost"),
         ("recovering journal", "the journal is played back"),
         ("skipping journal recovery", "the journal holds changes that are not yet in place"),
         ("uperblock", "the superblock is damaged"),

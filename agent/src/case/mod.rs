@@ -6,7 +6,7 @@
 mod found;
 mod store;
 
-pub use store::{keep, load, location};
+pub use store::{keep, load, location, read};
 
 use crate::volume::choice::Choices;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,9 @@ pub struct Case {
     pub mounts: Vec<Mounted>,
     /// Copies made.
     pub copies: Vec<Copied>,
+    /// How far `auto` came.
+    #[serde(default)]
+    pub auto: Option<AutoState>,
     /// Everything that was done, in order.
     pub events: Vec<Event>,
 }
@@ -54,6 +57,15 @@ pub struct Found {
     pub volumes: Vec<String>,
     /// What is wrong or noteworthy.
     pub notes: Vec<String>,
+}
+
+/// How far `auto` came.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutoState {
+    /// Ids of the volume groups it is about.
+    pub groups: Vec<String>,
+    /// Exit code, once it came to its end.
+    pub finished: Option<u8>,
 }
 
 /// A pool that was repaired.
@@ -163,6 +175,7 @@ impl Default for Case {
             activations: Vec::new(),
             mounts: Vec::new(),
             copies: Vec::new(),
+            auto: None,
             events: Vec::new(),
         }
     }
@@ -209,6 +222,13 @@ impl Case {
         self.note(format!("mounted {} on {}", mounted.target, mounted.directory.display()));
         self.mounts.retain(|old| old.directory != mounted.directory);
         self.mounts.push(mounted);
+    }
+
+    /// Puts a copy in, in place of an older one of the same.
+    pub fn copied(&mut self, copied: Copied) {
+        self.note(format!("copied {} to {}", copied.source, copied.target));
+        self.copies.retain(|old| (&old.source, &old.target) != (&copied.source, &copied.target));
+        self.copies.push(copied);
     }
 
     /// Notes which devices and mounts are gone.

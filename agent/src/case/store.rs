@@ -60,7 +60,11 @@ fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
         .with_context(|| format!("{} cannot be locked", name.display()))
 }
 
-fn read(path: &Path) -> anyhow::Result<Option<Case>> {
+/// The case in a file, `None` when there is no such file.
+///
+/// # Errors
+/// When it cannot be read, or is no case.
+pub fn read(path: &Path) -> anyhow::Result<Option<Case>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -157,7 +157,8 @@ fn advice(rows: &[(String, String)]) -> &'static str {
     }
 }
 
-fn name(session: &Session, candidate: &Candidate) -> String {
+/// What to type for something that can be activated.
+pub(super) fn name(session: &Session, candidate: &Candidate) -> String {
     let group = volume::spoken_name(&session.inventory, candidate.group);
     match &candidate.wish {
         Wish::Volume(name) => format!("{group}/{name}"),

@@ -56,10 +56,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let done = result?;
     released?;
-    case::keep(|case| {
-        case.note(format!("copied {} to {}", done.source, done.target));
-        case.copies.push(done.clone());
-    })?;
+    case::keep(|case| case.copied(done.clone()))?;
     tell(&done, args.json);
     Ok(outcome(&done.counts))
 }

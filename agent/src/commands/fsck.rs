@@ -7,6 +7,7 @@ use crate::activate::bring_up::{Request, bring_up, device_mapper};
 use crate::activate::session::Session;
 use crate::activate::{dm::DeviceMapper, sysfs, volume_overlay};
 use crate::case;
+use crate::extract::mount::readable;
 use crate::fsck::{self, Said, Way};
 use crate::unlock::crypt;
 use serde::Serialize;
@@ -47,7 +48,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     if args.undo {
         return undo(&dm, &args.target, &device);
     }
-    let found = fsck::run(&device, Way::Look, &mut |_| {})?;
+    let found = fsck::run(&readable(&dm, &device)?, Way::Look, &mut |_| {})?;
     let repaired = match args.yes && !found.is_clean() {
         true => Some(repair(&dm, &args.target, &device)?),
         false => None,
@@ -67,14 +68,11 @@ fn device(dm: &DeviceMapper, session: &mut Session, target: &str, request: &Requ
     Ok(crypt::over_path(&active.path).map_or(active.path, |unlocked| unlocked.path))
 }
 
-/// Looks at a volume that is readable.
-pub(super) fn look(dm: &DeviceMapper, session: &mut Session, target: &str, request: &Request) -> anyhow::Result<Said> {
-    fsck::run(&device(dm, session, target, request)?, Way::Look, &mut |_| {})
-}
-
 /// Repairs on the overlay and notes it in the case.
 pub(super) fn repair(dm: &DeviceMapper, target: &str, device: &Path) -> anyhow::Result<Said> {
     refuse_mounted(target, device)?;
+    // QNAP's traps are switched off on the same overlay first.
+    readable(dm, device)?;
     let overlay = volume_overlay::over(dm, device)?;
     refuse_mounted(target, &overlay)?;
     let said = fsck::run(&overlay, Way::Repair, &mut |line| log::info!("e2fsck: {line}"))?;
@@ -88,7 +86,9 @@ pub(super) fn repair(dm: &DeviceMapper, target: &str, device: &Path) -> anyhow::
         }
         .into());
     }
-    case::keep(|case| case.note(format!("repaired the file system of {target} on an overlay: {}", said.summary().join("; "))))?;
+    case::keep(|case| {
+        case.note(format!("repaired the file system of {target} on an overlay: {}", said.summary().join("; ")))
+    })?;
     Ok(said)
 }
 

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 mod activate;
+mod auto;
 mod console;
 mod copy;
 mod deactivate;
@@ -33,6 +34,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Do the whole recovery, from disks to verified files, with at most five questions (appliance)
+    Auto(auto::Args),
     /// List what is on disks or images: partitions, arrays, volume groups, pools
     Scan(scan::Args),
     /// Look into a pool's metadata and repair a copy of them: stat, check, generations, dump, read, repair, pack, unpack
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Err(error) => return outcome::usage(&error),
     };
     outcome::report(match cli.verb {
+        Verb::Auto(args) => auto::run(args),
         Verb::Scan(args) => scan::run(args),
         Verb::Pool(verb) => pool::run(verb),
         Verb::Lvm(verb) => lvm::run(verb),

@@ -5,6 +5,8 @@ mod next_steps;
 mod pools;
 mod text;
 
+pub(super) use findings::is_internal;
+
 use super::lvm::TextArgs;
 use super::{Failure, Outcome};
 use crate::block::FileView;

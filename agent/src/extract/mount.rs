@@ -57,6 +57,21 @@ pub fn mount_read_only(dm: &DeviceMapper, device: &Path, directory: &Path) -> an
     Ok(Done { already: false, notes })
 }
 
+/// The device with a volume's file system as stock tools can judge it: what was repaired, or without QNAP's traps, or itself.
+///
+/// # Errors
+/// When the start of the volume cannot be read, or an overlay cannot be made.
+pub fn readable(dm: &DeviceMapper, device: &Path) -> anyhow::Result<PathBuf> {
+    if let Some(repaired) = volume_overlay::existing(dm, device)? {
+        return Ok(repaired);
+    }
+    let changed = match probe(&FileView::open(device)?)? {
+        Probe::Ext4(found) => without_traps(dm, device, &found)?,
+        Probe::Luks | Probe::Unknown => None,
+    };
+    Ok(changed.unwrap_or_else(|| device.to_owned()))
+}
+
 /// The volume on an overlay on which the features are off that would lead astray; `None` when there are none.
 fn without_traps(dm: &DeviceMapper, device: &Path, found: &Ext4) -> anyhow::Result<Option<PathBuf>> {
     let traps = found.traps();

@@ -47,7 +47,10 @@ fn copy(out: &mut String, copy: &Copied) {
         counts.bytes,
         counts.lost_bytes,
         percent(counts.lost_bytes, counts.bytes.saturating_add(counts.lost_bytes)),
-        percent(counts.damaged.saturating_add(counts.failed), whole.saturating_add(counts.damaged).saturating_add(counts.failed)),
+        percent(
+            counts.damaged.saturating_add(counts.failed),
+            whole.saturating_add(counts.damaged).saturating_add(counts.failed)
+        ),
     );
     if !copy.losses.is_empty() {
         out.push_str("<ul>\n");
@@ -83,7 +86,10 @@ mod tests {
         let losses = vec!["<script>alert(1)</script>: 4096 of 9000 bytes cannot be read".into()];
         let copy = Copied { source: "vg1/lv<1>".into(), counts, losses, ..Copied::default() };
         let page = html(&Case { copies: vec![copy], ..Case::default() }, &Machine::default());
-        assert!(!page.contains("<script>") && page.contains("&lt;script&gt;") && page.contains("vg1/lv&lt;1&gt;"), "{page}");
+        assert!(
+            !page.contains("<script>") && page.contains("&lt;script&gt;") && page.contains("vg1/lv&lt;1&gt;"),
+            "{page}"
+        );
         assert!(page.contains("0.10 % of all files") && page.contains("less than 0.01 % of all bytes"), "{page}");
     }
 

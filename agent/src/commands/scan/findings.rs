@@ -11,7 +11,7 @@ const RESERVE_FIRST: u32 = 544;
 const RESERVE_END: u32 = 800;
 
 /// The store of an SSD cache: no volume, and never to be mounted.
-pub(super) const CACHE_STORE: &str = "lv256";
+const CACHE_STORE: &str = "lv256";
 
 /// The conclusions of a scan.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ fn is_usable(inventory: &Inventory, pools: &[PoolReport], index: usize, volume: 
     match &volume.kind {
         LogicalVolumeKind::Mapped(_) => {
             let readable = pools::lost_of_all(inventory, index, &volume.name).is_ok_and(|(lost, all)| lost < all);
-            volume.visible && !is_reserve(&volume.name) && volume.name != CACHE_STORE && readable
+            volume.visible && !is_internal(&volume.name) && readable
         }
         LogicalVolumeKind::Thin { pool, device, .. } => pools.iter().any(|report| {
             report.group == index
@@ -72,6 +72,11 @@ fn is_usable(inventory: &Inventory, pools: &[PoolReport], index: usize, volume: 
         }),
         LogicalVolumeKind::Pool(_) | LogicalVolumeKind::Opaque(_) => false,
     }
+}
+
+/// A volume of QNAP's own that never holds files: the store of an SSD cache, or a reserve.
+pub(in crate::commands) fn is_internal(name: &str) -> bool {
+    is_reserve(name) || name == CACHE_STORE
 }
 
 /// `lv544` and its like: 1 % of the space, kept back by the firmware, of no known content.

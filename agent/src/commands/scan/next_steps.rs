@@ -1,6 +1,6 @@
 //! What to do next, as commands to copy.
 
-use super::findings::{CACHE_STORE, is_reserve};
+use super::findings::is_internal;
 use super::pools::PoolReport;
 use crate::inventory::{Inventory, LogicalVolumeKind, PoolVolume, VolumeGroup};
 use crate::volume::{self, DiskTarget};
@@ -28,8 +28,7 @@ fn first_volume<'a>(pools: &[PoolReport], index: usize, group: &'a VolumeGroup) 
         let stat = report.and_then(|report| report.stat.as_ref());
         stat.is_some_and(|stat| stat.devices.iter().any(|known| known.id == device))
     };
-    let offered = |name: &str| !is_reserve(name) && name != CACHE_STORE;
-    let mut volumes = group.logical_volumes.iter().filter(|volume| volume.visible && offered(&volume.name));
+    let mut volumes = group.logical_volumes.iter().filter(|volume| volume.visible && !is_internal(&volume.name));
     let thin = volumes.clone().find(|volume| match &volume.kind {
         LogicalVolumeKind::Thin { pool, device, .. } => known(pool, *device),
         _ => false,

@@ -1,0 +1,198 @@
+//! `tierlift auto`: from disks to verified files in one go, with at most five questions.
+//!
+//! Every step is one of the verbs' own and can be done again: what is on the target already is only compared. So a run that
+//! was cut short goes on where it was, and one that was finished changes nothing.
+
+mod journal;
+mod pools;
+mod questions;
+mod target;
+mod volumes;
+
+use super::activate::{DiskArgs, StackArgs};
+use super::report::machine;
+use super::text::print_lines;
+use super::{Failure, Outcome};
+use crate::activate::bring_up::{Request, device_mapper};
+use crate::activate::dm::DeviceMapper;
+use crate::activate::execute::take_down;
+use crate::activate::session::Session;
+use crate::case::{self, Found};
+use crate::extract::target::Target;
+use crate::report;
+use anyhow::Context;
+use journal::Journal;
+use questions::Questions;
+use std::path::PathBuf;
+
+/// Does the whole recovery: looks at the disks, repairs damaged pools (in new metadata beside the case), copies every volume's
+/// files to the target, verifies them, writes a report beside them. Asks at most five questions; --yes asks none. The source
+/// disks are never written. Run it again to go on after an interruption.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where the files go: a disk with a file system (/dev/sdb1), a folder on it (/dev/sdb1:FOLDER), or a folder
+    #[arg(long, value_name = "DEV[:FOLDER]")]
+    target: Option<String>,
+    /// Make an ext4 file system on the target disk first: ALL of that disk is lost. Only for a blank disk
+    #[arg(long, requires = "target")]
+    format: bool,
+    /// Only these volumes; may be repeated. Without: every volume, no snapshots
+    #[arg(long = "volume", value_name = "VG/LV")]
+    volumes: Vec<String>,
+    /// Snapshots, too
+    #[arg(long, conflicts_with = "volumes")]
+    snapshots: bool,
+    /// Ask nothing: repair what is damaged, copy everything
+    #[arg(long, requires = "target")]
+    yes: bool,
+    /// The first line of standard input is the password of encrypted volumes
+    #[arg(long)]
+    password: bool,
+    /// Do it all again, although an earlier run on this target was finished
+    #[arg(long)]
+    again: bool,
+    #[command(flatten)]
+    disks: DiskArgs,
+    #[command(flatten)]
+    stack: StackArgs,
+}
+
+/// What the steps share.
+struct Work<'a> {
+    dm: DeviceMapper,
+    session: Session,
+    request: Request,
+    ask: Questions,
+    journal: Journal,
+    /// The target as the user named it.
+    target_name: String,
+    target: &'a Target,
+    outcome: Outcome,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
+    let dm = device_mapper()?;
+    let session = args.disks.look()?;
+    let mut ask = Questions::new(args.yes, args.password)?;
+    show(&session)?;
+    let target_name = target::choose(&args, &session, &mut ask)?;
+    let target = crate::extract::target::open(&target_name, &session.sources())?;
+    let result = on_target(&args, dm, session, ask, &target_name, &target);
+    let released = target.release();
+    let outcome = result?;
+    released?;
+    Ok(outcome)
+}
+
+fn on_target(
+    args: &Args,
+    dm: DeviceMapper,
+    session: Session,
+    ask: Questions,
+    target_name: &str,
+    target: &Target,
+) -> anyhow::Result<Outcome> {
+    let journal = Journal::open(&target.folder, &session.inventory)?;
+    if let Some(outcome) = journal.finished().filter(|_| !args.again) {
+        println!(
+            "This recovery was finished before: nothing is done. The report is in {}.",
+            journal.folder().display()
+        );
+        println!("--again compares everything once more.");
+        return Ok(outcome);
+    }
+    let request = args.stack.clone().request_or_active();
+    let mut work = Work {
+        dm,
+        session,
+        request,
+        ask,
+        journal,
+        target_name: target_name.to_owned(),
+        target,
+        outcome: Outcome::CLEAN,
+    };
+    let result = work.everything(args);
+    // Whatever happened: nothing stays active, and the report tells how far it came.
+    let taken = work.take_everything_down();
+    if let Err(error) = &result {
+        case::keep(|case| case.note(format!("auto stopped: {error:#}")))?;
+    }
+    let finished = result.is_ok() && taken.is_ok();
+    let reported = work.report(finished);
+    result?;
+    taken?;
+    reported?;
+    work.say_the_end();
+    Ok(work.outcome)
+}
+
+/// What was found, before anything is asked.
+fn show(session: &Session) -> anyhow::Result<()> {
+    let found = Found::of(&session.inventory);
+    let mut text = String::from("What is on the disks:\n");
+    for line in found.disks.iter().chain(&found.arrays).chain(&found.volumes) {
+        text += &format!("  {line}\n");
+    }
+    found.notes.iter().for_each(|note| text += &format!("  note: {note}\n"));
+    case::keep(|case| case.inventory = Some(found))?;
+    print_lines(&text)
+}
+
+impl Work<'_> {
+    fn everything(&mut self, args: &Args) -> anyhow::Result<()> {
+        let chosen = self.choose_volumes(args)?;
+        self.repair_pools(&chosen)?;
+        let room = target::free_bytes(&self.target.folder)?;
+        println!("Room on the target: {}.", room.human());
+        for volume in &chosen {
+            self.journal.save()?;
+            self.recover(volume)?;
+        }
+        Ok(())
+    }
+
+    fn take_everything_down(&self) -> anyhow::Result<()> {
+        let devices: Vec<String> = self.dm.ours()?.into_iter().map(|(name, _)| name).collect();
+        let done = take_down(&self.dm, &devices, true)?;
+        case::keep(|case| case.taken_down(&done.removed, &done.unmounted))?;
+        match done.busy.first() {
+            None => Ok(()),
+            Some(busy) => Err(Failure { outcome: Outcome::FAILED, message: busy.clone() }.into()),
+        }
+    }
+
+    /// The report in all its forms beside the files, and the case.
+    fn report(&mut self, finished: bool) -> anyhow::Result<()> {
+        if finished {
+            self.journal.finish(self.outcome)?;
+        }
+        let case = case::load()?.unwrap_or_default();
+        let machine = machine();
+        let json = serde_json::json!({"schema": "tierlift.report/1", "case": case, "machine": machine}).to_string();
+        let files = [
+            ("report.txt", report::text(&case, &machine)),
+            ("report.html", report::html(&case, &machine)),
+            ("report.json", json),
+        ];
+        for (name, text) in files {
+            let path: PathBuf = self.journal.folder().join(name);
+            std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        }
+        self.journal.save()
+    }
+
+    fn say_the_end(&self) {
+        println!(
+            "\nFinished. Each volume has a folder on {}; the report is in tierlift-case beside them.",
+            self.target_name
+        );
+        let state = match self.outcome.0 {
+            0 => "Every file that was found was copied whole and verified.",
+            code if code & 8 != 0 => "Some volumes could NOT be recovered: see above and the report.",
+            code if code & 6 != 0 => "Some files are damaged or missing: the report names them.",
+            _ => "Everything was copied and verified; something had to be repaired for it (see the report).",
+        };
+        println!("{state}");
+    }
+}

@@ -1,0 +1,59 @@
+//! The questions, and their answers when nobody is to be asked.
+
+use crate::commands::Failure;
+use crate::unlock::prompt;
+use std::io::{BufRead, IsTerminal, Write};
+use tierlift_protocol::Secret;
+
+/// Who answers.
+#[derive(Debug)]
+pub(super) struct Questions {
+    yes: bool,
+    password: Option<Secret>,
+}
+
+impl Questions {
+    /// With `yes` nothing is asked; with `password` it is the first line of standard input.
+    pub(super) fn new(yes: bool, password: bool) -> anyhow::Result<Self> {
+        if !yes && !std::io::stdin().is_terminal() {
+            let message = "nobody can be asked here (standard input is no terminal): add --yes and --target";
+            return Err(Failure::usage(message).into());
+        }
+        let password = password.then(|| prompt::password("Password of encrypted volumes: ")).transpose()?;
+        Ok(Self { yes, password })
+    }
+
+    /// Nobody is to be asked.
+    pub(super) fn is_silent(&self) -> bool {
+        self.yes
+    }
+
+    /// A line, without its end; `silent` is the answer when nobody is asked.
+    pub(super) fn line(&self, question: &str, silent: &str) -> anyhow::Result<String> {
+        if self.yes {
+            return Ok(silent.to_owned());
+        }
+        print!("{question}");
+        std::io::stdout().flush()?;
+        let mut answer = String::new();
+        if std::io::stdin().lock().read_line(&mut answer)? == 0 {
+            return Err(Failure::usage("no answer came: nothing more is done").into());
+        }
+        Ok(answer.trim().to_owned())
+    }
+
+    /// A question whose answer is yes unless the user says no.
+    pub(super) fn go_on(&self, question: &str) -> anyhow::Result<bool> {
+        let answer = self.line(&format!("{question} [Y/n] "), "y")?;
+        Ok(!answer.to_ascii_lowercase().starts_with('n'))
+    }
+
+    /// The password for encrypted volumes, asked once; `None` when there is none.
+    pub(super) fn password(&mut self, volume: &str) -> anyhow::Result<Option<&Secret>> {
+        if self.password.is_none() && !self.yes {
+            self.password =
+                Some(prompt::password(&format!("{volume} is encrypted. Its password (empty: leave it out): "))?);
+        }
+        Ok(self.password.as_ref().filter(|password| !password.0.is_empty()))
+    }
+}

@@ -1,0 +1,214 @@
+//! The volumes: which, and each one's way from the pool to files on the target.
+
+use super::{Args, Work};
+use crate::activate::bring_up::{Active, bring_up};
+use crate::activate::plan::Wish;
+use crate::block::FileView;
+use crate::case::{self, Copied, Mounted};
+use crate::commands::scan::is_internal;
+use crate::commands::{Failure, Outcome, activate, fsck};
+use crate::extract::copy::{self, Job};
+use crate::extract::ext4::{Probe, probe};
+use crate::extract::mount::{default_directory, mount_read_only};
+use crate::inventory::LogicalVolumeKind;
+use crate::unlock::candidates::of_password;
+use crate::unlock::crypt;
+use std::path::{Path, PathBuf};
+
+/// A volume that is to be recovered.
+#[derive(Debug, Clone)]
+pub(super) struct Chosen {
+    pub(super) group: usize,
+    pub(super) wish: Wish,
+    pub(super) name: String,
+}
+
+impl Work<'_> {
+    /// The volumes the user wants.
+    pub(super) fn choose_volumes(&mut self, args: &Args) -> anyhow::Result<Vec<Chosen>> {
+        let mut chosen = Vec::new();
+        for name in &args.volumes {
+            let (group, wish) = self.session.resolve(name)?;
+            chosen.push(Chosen { group, wish, name: name.clone() });
+        }
+        if !chosen.is_empty() {
+            return Ok(chosen);
+        }
+        let all = self.offered(args.snapshots);
+        if all.is_empty() {
+            let message = "no volume was found on the disks; `tierlift scan` tells what is there and what is missing";
+            return Err(Failure::unusable(message).into());
+        }
+        println!("Volumes:");
+        for (number, volume) in (1..).zip(&all) {
+            println!("  {number}  {}", volume.name);
+        }
+        let answer = self.ask.line("Which shall be copied? (numbers with commas between; Enter for all) ", "")?;
+        pick(all, &answer)
+    }
+
+    /// All volumes that hold what users stored. A pool that does not open hides only the devices that no volume names.
+    fn offered(&mut self, snapshots: bool) -> Vec<Chosen> {
+        let (candidates, _) = self.session.candidates();
+        let wanted = candidates.into_iter().filter(|candidate| {
+            let group = self.session.inventory.volume_groups.get(candidate.group);
+            let volume = group.and_then(|group| match &candidate.wish {
+                Wish::Volume(name) => group.logical_volumes.iter().find(|volume| volume.name == *name),
+                Wish::Thin(..) => None,
+            });
+            let is_snapshot =
+                volume.is_some_and(|volume| matches!(&volume.kind, LogicalVolumeKind::Thin { origin: Some(_), .. }));
+            let internal = volume.is_some_and(|volume| is_internal(&volume.name));
+            candidate.user && !internal && (snapshots || !is_snapshot)
+        });
+        let wanted: Vec<_> = wanted.collect();
+        let name = |candidate| activate::name(&self.session, candidate);
+        wanted
+            .iter()
+            .map(|candidate| Chosen { group: candidate.group, wish: candidate.wish.clone(), name: name(candidate) })
+            .collect()
+    }
+
+    /// One volume's whole way. What fails is told and does not stop the others, unless the target cannot take more.
+    pub(super) fn recover(&mut self, volume: &Chosen) -> anyhow::Result<()> {
+        println!("\n{}:", volume.name);
+        let directory = match self.mounted(volume) {
+            Ok(directory) => directory,
+            Err(error) => return self.failed(&volume.name, &error),
+        };
+        let target = self.target.folder.join(folder_name(&volume.name));
+        let job = Job { name: volume.name.clone(), source: directory.clone(), target, force: false };
+        let done = copy::run(&job, &mut |line| eprintln!("copy: {line}"));
+        // Before the end of the copy is judged: a mount that stays would keep the volume busy.
+        if let Err(errno) = nix::mount::umount(&directory) {
+            log::warn!("{} cannot be unmounted: {errno}", directory.display());
+        }
+        let done = done?;
+        self.outcome = self.outcome.and(copy::outcome(&done.counts));
+        let counts = &done.counts;
+        println!(
+            "{}: {} files copied and read back, {} were there already, {} damaged, {} not copied",
+            volume.name, counts.copied, counts.identical, counts.damaged, counts.failed
+        );
+        let manifest = self.target.name_on_target(&self.target_name, &done.manifest);
+        let copied = Copied {
+            source: volume.name.clone(),
+            target: self.target_name.clone(),
+            counts: done.counts,
+            losses: done.losses,
+            manifest,
+        };
+        case::keep(|case| case.copied(copied))
+    }
+
+    /// Where the volume's files are to be seen.
+    fn mounted(&mut self, volume: &Chosen) -> anyhow::Result<PathBuf> {
+        let active = bring_up(&self.dm, &mut self.session, volume.group, &volume.wish, &self.request)?;
+        active.plan.warnings.iter().for_each(|warning| println!("  note: {warning}"));
+        if active.plan.incomplete {
+            self.outcome = self.outcome.and(Outcome::DAMAGE);
+        }
+        let device = self.opened(volume, &active)?;
+        let directory = default_directory(&active.plan.device);
+        let done = match mount_read_only(&self.dm, &active.path, &directory) {
+            Ok(done) => done,
+            Err(error) => {
+                println!("  {error:#}");
+                self.repaired(volume, &device)?;
+                mount_read_only(&self.dm, &active.path, &directory)?
+            }
+        };
+        done.notes.iter().for_each(|note| println!("  note: {note}"));
+        let mounted =
+            Mounted { target: volume.name.clone(), directory: directory.clone(), notes: done.notes, active: true };
+        case::keep(|case| case.mounted(mounted))?;
+        Ok(directory)
+    }
+
+    /// The device with the file system: the volume, or what was unlocked on it.
+    fn opened(&mut self, volume: &Chosen, active: &Active) -> anyhow::Result<PathBuf> {
+        if let Some(open) = crypt::over_path(&active.path) {
+            return Ok(open.path);
+        }
+        if !matches!(probe(&FileView::open(&active.path)?)?, Probe::Luks) {
+            return Ok(active.path.clone());
+        }
+        let password = self.ask.password(&volume.name)?;
+        let candidates = password.map(|password| of_password(&password.0)).unwrap_or_default();
+        let name = format!("{}-unlocked", active.plan.device);
+        let found =
+            crypt::open(&active.path, &name, &candidates, |_, candidate| println!("  trying {}", candidate.what))?;
+        match found {
+            Some(_) => Ok(Path::new("/dev/mapper").join(name)),
+            None => Err(Failure::unusable(format!(
+                "{} is encrypted, and no password that opens it was given (--password reads it from standard input)",
+                volume.name
+            ))
+            .into()),
+        }
+    }
+
+    /// Repairs the file system on an overlay, after a question.
+    fn repaired(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
+        let question = format!("Repair the file system of {} on an overlay (the disks are not touched)?", volume.name);
+        if !self.ask.go_on(&question)? {
+            return Err(Failure::unusable(format!("{}: not repaired, as you wished", volume.name)).into());
+        }
+        let said = fsck::repair(&self.dm, &volume.name, device)?;
+        said.summary().iter().for_each(|line| println!("  {line}"));
+        self.outcome = self.outcome.and(Outcome::DAMAGE);
+        Ok(())
+    }
+
+    /// Tells and notes what could not be done.
+    pub(super) fn failed(&mut self, what: &str, error: &anyhow::Error) -> anyhow::Result<()> {
+        println!("  NOT recovered: {what}: {error:#}");
+        self.outcome = self.outcome.and(Outcome::FAILED);
+        case::keep(|case| case.note(format!("{what} could not be recovered: {error:#}")))
+    }
+}
+
+/// The ones with these numbers; all for an empty answer.
+fn pick(all: Vec<Chosen>, answer: &str) -> anyhow::Result<Vec<Chosen>> {
+    if answer.is_empty() {
+        return Ok(all);
+    }
+    let mut chosen = Vec::new();
+    for word in answer.split(',').map(str::trim) {
+        let volume = word.parse::<usize>().ok().and_then(|number| all.get(number.checked_sub(1)?));
+        let volume = volume.ok_or_else(|| Failure::usage(format!("'{word}' is no number of the list")))?;
+        chosen.push(volume.clone());
+    }
+    Ok(chosen)
+}
+
+/// A volume's folder on the target: its name without anything that could lead elsewhere.
+fn folder_name(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_+.".contains(c) { c } else { '-' };
+    let name: String = name.chars().take(200).map(plain).collect();
+    name.trim_start_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_choose_volumes() {
+        let volume = |name: &str| Chosen { group: 0, wish: Wish::Volume(name.into()), name: name.into() };
+        let all = vec![volume("a"), volume("b"), volume("c")];
+        let names =
+            |answer| pick(all.clone(), answer).map(|chosen| chosen.into_iter().map(|c| c.name).collect::<Vec<_>>());
+        assert_eq!(names("").unwrap(), ["a", "b", "c"]);
+        assert_eq!(names("3, 1").unwrap(), ["c", "a"]);
+        for wrong in ["0", "4", "x", "1,"] {
+            assert!(names(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_folder_leads_nowhere_else() {
+        assert_eq!(folder_name("vg1/lv1"), "vg1-lv1");
+        assert_eq!(folder_name("../../etc/x"), "-..-etc-x");
+    }
+}
