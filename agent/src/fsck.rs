@@ -137,7 +137,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("volume");
         std::fs::File::create(&path).unwrap().set_len(4 << 20).unwrap();
-        assert!(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&path).status().unwrap().success());
+        assert!(
+            Command::new("mke2fs")
+                .args(["-q", "-F", "-t", "ext4", "-O", "^metadata_csum"])
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success()
+        );
         assert!(run(&path, Way::Look, &mut |_| {}).unwrap().is_clean());
         let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
         // The count of free blocks.

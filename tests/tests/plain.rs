@@ -107,6 +107,58 @@ fn an_encrypted_static_volume() {
     end(machine);
 }
 
+/// One command, the password on its input, and the files are on the target; nothing of the password stays anywhere.
+#[test]
+fn auto_opens_what_is_encrypted() {
+    let folder = TempDir::new().unwrap();
+    let (image, hash) = file_system(folder.path());
+    let luks = encrypt(&image, folder.path());
+    let forged =
+        forge_static(&luks, &ForgeOptions { compact: true, ..ForgeOptions::default() }, folder.path()).unwrap();
+    let target = sparse(&folder.path().join("target.img"), 128 << 20);
+    let settings =
+        forged.disks.iter().fold(Settings::new(&Image::from_environment().unwrap()), |all, disk| all.source(disk));
+    let mut machine = settings.writable(&target).boot().unwrap();
+    let last = format!("/dev/vd{}", char::from(b'a' + u8::try_from(forged.disks.len()).unwrap()));
+    let words = ["auto", "--yes", "--format", "--target", &last, "--password"];
+    let wrong = machine.run_with_input(&words, "wrong\n").unwrap();
+    assert!(wrong.code & 8 != 0 && wrong.stdout.contains("is encrypted"), "{} {}", wrong.code, wrong.stdout);
+    let words = ["auto", "--yes", "--again", "--target", &last, "--password"];
+    let right = machine.run_with_input(&words, &format!("{PASSWORD}\n")).unwrap();
+    assert_eq!(right.code, 0, "{}{}", right.stdout, right.stderr);
+    let look = format!(
+        "mount -o ro {last} /mnt && sha256sum /mnt/vg288-lv1/Public/photo.raw; grep -rl horse /mnt/tierlift-case /run; umount /mnt"
+    );
+    let found = machine.shell(&look).unwrap();
+    assert!(found.stdout.starts_with(&hash), "{} {}", found.stdout, found.stderr);
+    assert_eq!(found.stdout.lines().count(), 1, "the password is kept: {}", found.stdout);
+    end(machine);
+}
+
+/// The table of block groups is gone: the kernel does not mount it; e2fsck repairs it on an overlay, and the files are there.
+#[test]
+fn a_file_system_that_cannot_be_mounted_is_repaired_on_an_overlay() {
+    use std::os::unix::fs::FileExt;
+    let folder = TempDir::new().unwrap();
+    let (image, hash) = file_system(folder.path());
+    let block = if fs::read(&image).unwrap()[1024 + 0x18] == 2 { 4096 } else { 2048 };
+    let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
+    file.write_all_at(&[0; 1024], block).unwrap();
+    let options = ForgeOptions { compact: true, ..ForgeOptions::default() };
+    let forged = forge_static(&image, &options, folder.path()).unwrap();
+    let mut machine = boot(&forged);
+    assert_ne!(machine.run(&["mount", "vg288/lv1", "/mnt/volume"]).unwrap().code, 0);
+    let look = machine.run(&["fsck", "vg288/lv1"]).unwrap();
+    assert!(look.code & 6 != 0 && look.stdout.contains("Nothing was changed"), "{} {}", look.code, look.stdout);
+    let repaired = machine.run(&["fsck", "vg288/lv1", "--yes"]).unwrap();
+    assert_eq!(repaired.code, 1, "{} {}", repaired.stdout, repaired.stderr);
+    assert_eq!(machine.run(&["fsck", "vg288/lv1"]).unwrap().code, 0, "sound on the overlay");
+    assert_photo(&mut machine, "vg288/lv1", &hash);
+    machine.run(&["deactivate", "--all", "--unmount"]).unwrap().success().unwrap();
+    assert_ne!(machine.run(&["mount", "vg288/lv1", "/mnt/volume"]).unwrap().code, 0, "the disks were repaired");
+    end(machine);
+}
+
 /// QNAP's mark with the features on that it contradicts: indexes in another order, checksums where the mark is.
 #[test]
 fn a_file_system_with_qnaps_mark_and_misleading_features() {

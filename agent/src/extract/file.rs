@@ -78,7 +78,7 @@ impl Sink for Sparse<'_> {
 /// When the sink fails.
 pub fn read(file: &File, size: u64, sink: &mut dyn Sink) -> io::Result<Content> {
     let mut reader = Reader { file, hash: Sha256::new(), lost: Vec::new(), buffer: vec![0; STEP] };
-    let there = file.metadata().map_or(0, |found| found.len()).min(size);
+    let there = length(file).min(size);
     let mut at = 0;
     while at < there {
         let (data, end) = next_data(file, at, there);
@@ -92,6 +92,14 @@ pub fn read(file: &File, size: u64, sink: &mut dyn Sink) -> io::Result<Content> 
         reader.zeros(size.saturating_sub(there));
     }
     Ok(Content { sha256: reader.hash.finalize().into(), lost: reader.lost })
+}
+
+/// The length of a file, or of a block device.
+fn length(file: &File) -> u64 {
+    match file.metadata() {
+        Ok(found) if found.is_file() => found.len(),
+        _ => lseek(file, 0, Whence::SeekEnd).ok().and_then(|end| u64::try_from(end).ok()).unwrap_or(0),
+    }
 }
 
 /// The next stretch of data from `at` on, as start and end. Where the file system cannot tell, everything is data.

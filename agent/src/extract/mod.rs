@@ -7,6 +7,7 @@ mod attributes;
 pub mod copy;
 pub mod ext4;
 mod file;
+pub mod image;
 pub mod manifest;
 pub mod mount;
 pub mod target;

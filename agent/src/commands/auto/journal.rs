@@ -43,7 +43,6 @@ impl Journal {
             println!("Going on with the recovery that is on the target.");
         }
         case::keep(|case| journal.begin(case, earlier, groups))?;
-        journal.save()?;
         Ok(journal)
     }
 

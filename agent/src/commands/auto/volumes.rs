@@ -9,7 +9,9 @@ use crate::commands::scan::is_internal;
 use crate::commands::{Failure, Outcome, activate, fsck};
 use crate::extract::copy::{self, Job};
 use crate::extract::ext4::{Probe, probe};
+use crate::extract::image;
 use crate::extract::mount::{default_directory, mount_read_only};
+use crate::fsck::{self as fsck_tool, Way};
 use crate::inventory::LogicalVolumeKind;
 use crate::unlock::candidates::of_password;
 use crate::unlock::crypt;
@@ -21,6 +23,14 @@ pub(super) struct Chosen {
     pub(super) group: usize,
     pub(super) wish: Wish,
     pub(super) name: String,
+}
+
+/// What there is to copy.
+enum Shown {
+    /// Files, mounted here.
+    Files(PathBuf),
+    /// No file system: the device.
+    Raw(PathBuf),
 }
 
 impl Work<'_> {
@@ -72,8 +82,9 @@ impl Work<'_> {
     /// One volume's whole way. What fails is told and does not stop the others, unless the target cannot take more.
     pub(super) fn recover(&mut self, volume: &Chosen) -> anyhow::Result<()> {
         println!("\n{}:", volume.name);
-        let directory = match self.mounted(volume) {
-            Ok(directory) => directory,
+        let directory = match self.shown(volume) {
+            Ok(Shown::Files(directory)) => directory,
+            Ok(Shown::Raw(device)) => return self.image(volume, &device),
             Err(error) => return self.failed(&volume.name, &error),
         };
         let target = self.target.folder.join(folder_name(&volume.name));
@@ -101,8 +112,26 @@ impl Work<'_> {
         case::keep(|case| case.copied(copied))
     }
 
-    /// Where the volume's files are to be seen.
-    fn mounted(&mut self, volume: &Chosen) -> anyhow::Result<PathBuf> {
+    /// A volume without a file system, as an image file.
+    fn image(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
+        println!("  no file system is on it (a LUN, a disk of another machine?): it is copied as an image file");
+        let target = self.target.folder.join(format!("{}.img", folder_name(&volume.name)));
+        let done = image::copy(device, &target)?;
+        self.outcome = self.outcome.and(copy::outcome(&done.counts));
+        println!("{}: copied and read back, {} bytes of it lost", volume.name, done.counts.lost_bytes);
+        let manifest = self.target.name_on_target(&self.target_name, &done.path);
+        let copied = Copied {
+            source: volume.name.clone(),
+            target: self.target_name.clone(),
+            counts: done.counts,
+            losses: done.losses,
+            manifest,
+        };
+        case::keep(|case| case.copied(copied))
+    }
+
+    /// Where the volume's files are to be seen; the volume itself when it has no file system.
+    fn shown(&mut self, volume: &Chosen) -> anyhow::Result<Shown> {
         let active = bring_up(&self.dm, &mut self.session, volume.group, &volume.wish, &self.request)?;
         active.plan.warnings.iter().for_each(|warning| println!("  note: {warning}"));
         if active.plan.incomplete {
@@ -113,6 +142,10 @@ impl Work<'_> {
         let done = match mount_read_only(&self.dm, &active.path, &directory) {
             Ok(done) => done,
             Err(error) => {
+                let said = fsck_tool::run(&device, Way::Look, &mut |_| {})?;
+                if said.failed() {
+                    return Ok(Shown::Raw(device));
+                }
                 println!("  {error:#}");
                 self.repaired(volume, &device)?;
                 mount_read_only(&self.dm, &active.path, &directory)?
@@ -122,7 +155,7 @@ impl Work<'_> {
         let mounted =
             Mounted { target: volume.name.clone(), directory: directory.clone(), notes: done.notes, active: true };
         case::keep(|case| case.mounted(mounted))?;
-        Ok(directory)
+        Ok(Shown::Files(directory))
     }
 
     /// The device with the file system: the volume, or what was unlocked on it.

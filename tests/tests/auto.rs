@@ -1,0 +1,193 @@
+//! `tierlift auto`: one command from damaged disks to verified files; cut short at any moment it goes on; finished it changes
+//! nothing; and the same for a person who types answers.
+
+mod common;
+
+use common::{Loose, Whole, sparse};
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use tierlift_forge::{Dice, ForgeOptions, KnownFile, Mirror, Raid};
+use tierlift_ondisk::units::MetaBlock;
+use tierlift_pool::Pool;
+use tierlift_tests::{Image, Machine, Settings};
+
+fn target(folder: &Path) -> PathBuf {
+    let path = sparse(&folder.join("target.img"), 256 << 20);
+    assert!(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&path).status().unwrap().success());
+    path
+}
+
+fn half() -> ForgeOptions {
+    ForgeOptions { mirror: Mirror::Half, compact: true, ..ForgeOptions::default() }
+}
+
+/// Superblock and the list of device roots are gone from the pool of a mirror's disk.
+fn damage(whole: &Whole) {
+    let place = whole.forged.placed.iter().find(|volume| volume.name.ends_with("_tmeta")).unwrap();
+    let [piece] = place.pieces[..] else { panic!("{place:?}") };
+    let loose = Loose::unpack(&whole.fixture.name);
+    let pool = Pool::open(Arc::new(std::fs::read(&loose.tmeta).unwrap())).unwrap();
+    let size = pool.blocks().size().bytes();
+    let disk = OpenOptions::new().write(true).open(&whole.forged.disks[piece.array]).unwrap();
+    for block in [MetaBlock(0), pool.superblock().mapping_root] {
+        disk.write_all_at(&vec![0; size], piece.disk_sector * 512 + block.0 * size as u64).unwrap();
+    }
+}
+
+fn boot(whole: &Whole, target: &Path) -> Machine {
+    whole.attach(Settings::new(&Image::from_environment().unwrap())).writable(target).boot().unwrap()
+}
+
+/// Every file below a folder of the target, by path below it, with its hash.
+fn files(machine: &mut Machine, device: &str, folder: &str) -> BTreeMap<String, String> {
+    let list = format!(
+        "mkdir -p /mnt/check && mount -o ro {device} /mnt/check && cd /mnt/check/{folder} && \
+         find . -type f ! -name 'tierlift-manifest*' ! -path './lost+found/*' -exec sha256sum {{}} +; cd / && umount /mnt/check"
+    );
+    let list = machine.shell(&list).unwrap().success().unwrap();
+    list.lines().map(|line| (line[66..].to_owned(), line[..64].to_owned())).collect()
+}
+
+fn assert_files(machine: &mut Machine, device: &str, folder: &str, expected: &[KnownFile]) {
+    let found = files(machine, device, folder);
+    assert!(!expected.is_empty());
+    for file in expected {
+        assert_eq!(found.get(&file.path), Some(&file.sha256), "{} in {found:?}", file.path);
+    }
+}
+
+/// Everything on the target as its directories tell it.
+fn listing(machine: &mut Machine) -> String {
+    let list =
+        "mkdir -p /mnt/check && mount -o ro /dev/vdb /mnt/check && ls -lR --full-time /mnt/check; umount /mnt/check";
+    machine.shell(list).unwrap().success().unwrap()
+}
+
+#[test]
+fn a_damaged_pool_in_one_command_and_nothing_the_second_time() {
+    let whole = Whole::forge("F1-plain-ext4", &half());
+    damage(&whole);
+    let target = target(whole.folder());
+    let mut machine = boot(&whole, &target);
+    let said = machine.run(&["auto", "--yes", "--target", "/dev/vdb"]).unwrap();
+    println!("{}{}", said.stdout, said.stderr);
+    assert_eq!(said.code, 1, "repaired and whole: {}{}", said.stdout, said.stderr);
+    assert_files(&mut machine, "/dev/vdb", "vg1-lv1", &whole.fixture.files["final"]);
+    let report = machine.shell("mount -o ro /dev/vdb /mnt && cat /mnt/tierlift-case/report.txt; head -c 15 /mnt/tierlift-case/report.html; umount /mnt");
+    let report = report.unwrap().success().unwrap();
+    assert!(report.contains("nothing was lost") && report.ends_with("<!DOCTYPE html>"), "{report}");
+    let before = listing(&mut machine);
+    let again = machine.run(&["auto", "--yes", "--target", "/dev/vdb"]).unwrap();
+    assert!(again.code == 1 && again.stdout.contains("finished before"), "{}{}", again.stdout, again.stderr);
+    assert_eq!(before, listing(&mut machine), "a second run changed the target");
+    let left = machine.shell("dmsetup ls; ls /mnt/tierlift").unwrap();
+    assert!(left.stdout.contains("No devices found"), "{}", left.stdout);
+    machine.finish().unwrap();
+}
+
+#[test]
+fn a_degraded_raid5_with_a_pool_of_three_tiers_and_a_lun() {
+    let options = ForgeOptions { raid: Some(Raid::new(5, 4)), compact: true, ..ForgeOptions::default() };
+    let mut whole = Whole::forge("F3-3tiers", &options);
+    whole.forged.disks.remove(2);
+    let target = target(whole.folder());
+    let settings = whole.attach(Settings::new(&Image::from_environment().unwrap()));
+    let mut machine = settings.writable(&target).boot().unwrap();
+    let said = machine.run(&["auto", "--yes", "--target", "/dev/vdd:nas"]).unwrap();
+    println!("{}{}", said.stdout, said.stderr);
+    // Device 2 holds no file system: it is copied as an image.
+    assert_eq!(said.code & !3, 0, "{}{}", said.stdout, said.stderr);
+    let image = machine
+        .shell("mount -o ro /dev/vdd /mnt && sha256sum /mnt/nas/*lv2.img; umount /mnt")
+        .unwrap()
+        .success()
+        .unwrap();
+    assert!(image.starts_with(&whole.fixture.truth[&2].sha256), "{image}");
+    let name = whole.volume(1).replace('/', "-");
+    assert_files(&mut machine, "/dev/vdd", &format!("nas/{name}"), &whole.fixture.files["final"]);
+    machine.finish().unwrap();
+}
+
+/// A blank target is formatted when that is asked for, and not otherwise; a source is never a target.
+#[test]
+fn targets_that_are_refused_and_one_that_is_formatted() {
+    let whole = Whole::forge("F1-plain-ext4", &half());
+    let blank = sparse(&whole.folder().join("blank.img"), 256 << 20);
+    let mut machine = boot(&whole, &blank);
+    let unasked = machine.run(&["auto", "--yes", "--target", "/dev/vdb"]).unwrap();
+    assert!(unasked.code == 8 && unasked.stderr.contains("--format"), "{} {}", unasked.code, unasked.stderr);
+    assert_eq!(machine.shell("tr -d '\\000' < /dev/vdb | wc -c").unwrap().stdout.trim(), "0", "it was written to");
+    let source = machine.run(&["auto", "--yes", "--format", "--target", "/dev/vda"]).unwrap();
+    assert!(source.code == 8 && source.stderr.contains("source disk"), "{} {}", source.code, source.stderr);
+    let nowhere = machine.run(&["auto", "--yes"]).unwrap();
+    assert_eq!(nowhere.code, 16, "{}", nowhere.stderr);
+    let said = machine.run(&["auto", "--yes", "--format", "--target", "/dev/vdb"]).unwrap();
+    assert_eq!(said.code, 0, "{}{}", said.stdout, said.stderr);
+    assert_files(&mut machine, "/dev/vdb", "vg1-lv1", &whole.fixture.files["final"]);
+    machine.finish().unwrap();
+}
+
+/// Power cuts in CI; TIERLIFT_POWER_CUTS sets another number for a longer trial.
+const POWER_CUTS: u64 = 4;
+
+/// Power cuts at seeded moments: each time it goes on, and at the end all is as if nothing had happened.
+#[test]
+fn power_cuts_cost_nothing_but_time() {
+    let whole = Whole::forge("F1-plain-ext4", &half());
+    damage(&whole);
+    let target = target(whole.folder());
+    let mut dice = Dice::new(5);
+    let cuts = std::env::var("TIERLIFT_POWER_CUTS").map_or(POWER_CUTS, |cuts| cuts.parse().unwrap());
+    for _ in 0..cuts {
+        let mut machine = boot(&whole, &target);
+        machine.shell("tierlift auto --yes --target /dev/vdb > /tmp/said 2>&1 &").unwrap().success().unwrap();
+        std::thread::sleep(Duration::from_millis(300 + dice.below(4000)));
+        drop(machine);
+    }
+    let mut machine = boot(&whole, &target);
+    let said = machine.run(&["auto", "--yes", "--target", "/dev/vdb"]).unwrap();
+    assert_eq!(said.code, 1, "{}{}", said.stdout, said.stderr);
+    assert_files(&mut machine, "/dev/vdb", "vg1-lv1", &whole.fixture.files["final"]);
+    machine.finish().unwrap();
+}
+
+/// What a person types at the prompt: the command, where to, which volumes, and a yes.
+#[test]
+fn a_person_at_the_prompt() {
+    let whole = Whole::forge("F1-plain-ext4", &half());
+    damage(&whole);
+    let target = target(whole.folder());
+    let mut machine = boot(&whole, &target);
+    let mut line = std::os::unix::net::UnixStream::connect(machine.console_socket()).unwrap();
+    line.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    let mut transcript = String::new();
+    for (typed, until) in [
+        ("auto\r", "a blank one) "),
+        ("/dev/vdb\r", "Enter for all) "),
+        ("\r", "[Y/n] "),
+        ("y\r", "tierlift> "),
+        ("report\r", "tierlift> "),
+    ] {
+        line.write_all(typed.as_bytes()).unwrap();
+        let (mut said, mut buffer) = (String::new(), [0; 4096]);
+        while !said.ends_with(until) {
+            let count = line.read(&mut buffer).unwrap_or_else(|error| panic!("{error} after {transcript}{said}"));
+            said.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+        transcript.push_str(&said);
+    }
+    println!("{transcript}");
+    assert!(transcript.is_ascii(), "{transcript}");
+    assert!(
+        transcript.contains("copied whole and verified") || transcript.contains("had to be repaired"),
+        "{transcript}"
+    );
+    assert_files(&mut machine, "/dev/vdb", "vg1-lv1", &whole.fixture.files["final"]);
+    machine.finish().unwrap();
+}
