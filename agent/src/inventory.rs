@@ -158,6 +158,9 @@ pub struct Array {
     /// How it is put together from several members; `None` when that cannot be done or is not needed (`usable_member`).
     #[serde(default)]
     pub assembly: Option<Assembly>,
+    /// Level, layout and chunk size by its newest superblock, whether it can be put together or not.
+    #[serde(skip)]
+    pub shape: Option<(i32, u32, Sectors)>,
     /// What it carries and what else is good to know; nothing of this is wrong.
     #[serde(default)]
     pub carries: Vec<String>,

@@ -55,6 +55,7 @@ fn array(disk: usize, data_offset: u64) -> Array {
         system: false,
         members: vec![member],
         usable_member: Some(0),
+        shape: None,
         assembly: None,
         carries: vec![],
         notes: vec![],

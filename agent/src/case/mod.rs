@@ -192,8 +192,10 @@ impl Case {
     /// Keeps which texts of volume groups were chosen; each choice replaces the one before.
     pub fn chose_texts(&mut self, texts: Choices) {
         if self.texts != texts {
+            let arrays = texts.arrays.iter().map(|array| format!("array {array}"));
             let files = texts.files.iter().map(|file| file.display().to_string());
-            let all: Vec<String> = texts.generations.iter().chain(&texts.parts).cloned().chain(files).collect();
+            let all: Vec<String> =
+                texts.generations.iter().chain(&texts.parts).cloned().chain(files).chain(arrays).collect();
             self.note(format!("chose how volume groups are read: {}", all.join(", ")));
             self.texts = texts;
         }

@@ -10,7 +10,7 @@ pub(super) use findings::is_internal;
 use super::lvm::TextArgs;
 use super::{Failure, Outcome};
 use crate::block::FileView;
-use crate::discover::{self, MapOf, Wishes};
+use crate::discover::{self, MapOf, Proposal, Wishes};
 use crate::inventory::Inventory;
 use findings::Findings;
 use pools::PoolReport;
@@ -26,6 +26,9 @@ pub(super) struct Args {
     maps: Vec<MapOf>,
     #[command(flatten)]
     texts: TextArgs,
+    /// Where members of an array have lost their superblocks: find level, chunk size and order from what lies on them. Reads more
+    #[arg(long)]
+    propose_arrays: bool,
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -38,6 +41,8 @@ struct Report<'a> {
     #[serde(flatten)]
     inventory: &'a Inventory,
     pools: &'a [PoolReport],
+    /// What members without superblocks may be; `null` when it was not asked for.
+    proposals: Option<&'a [Proposal]>,
     /// Everything that is wrong, in one list.
     wrong: &'a [String],
     next_steps: &'a [String],
@@ -46,15 +51,18 @@ struct Report<'a> {
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let paths = if args.paths.is_empty() { discover::default_disks()? } else { args.paths };
-    let wishes = Wishes { texts: args.texts.of_case()?, maps: args.maps, ..Wishes::default() };
-    let inventory = discover::look(&paths, &wishes)?.inventory;
+    let wishes =
+        Wishes { texts: args.texts.of_case()?, maps: args.maps, propose: args.propose_arrays, ..Wishes::default() };
+    let found = discover::look(&paths, &wishes)?;
+    let (inventory, proposals) = (found.inventory, args.propose_arrays.then_some(found.proposals));
     let unopened = paths.iter().any(|path| FileView::open(path).is_err());
     let pools = pools::look(&inventory);
     let findings = findings::of(&inventory, &pools, unopened);
     if args.json {
-        print_json(&inventory, &pools, &findings)?;
+        print_json(&inventory, &pools, proposals.as_deref(), &findings)?;
     } else {
         print!("{}", text::tree(&inventory, &pools, &findings));
+        proposals.iter().for_each(|proposals| print!("{}", text::proposals(proposals)));
     }
     match &findings.nothing_usable {
         Some(message) => Err(Failure { outcome: findings.outcome, message: message.clone() }.into()),
@@ -62,11 +70,17 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     }
 }
 
-fn print_json(inventory: &Inventory, pools: &[PoolReport], findings: &Findings) -> anyhow::Result<()> {
+fn print_json(
+    inventory: &Inventory,
+    pools: &[PoolReport],
+    proposals: Option<&[Proposal]>,
+    findings: &Findings,
+) -> anyhow::Result<()> {
     let report = Report {
         schema: "tierlift.scan/1",
         inventory,
         pools,
+        proposals,
         wrong: &findings.wrong,
         next_steps: &findings.next_steps,
         exit_code: findings.outcome.0,

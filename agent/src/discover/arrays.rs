@@ -93,6 +93,10 @@ impl Search {
         if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Wrong(_))) {
             put.notes.push("a member is left out because its data contradict all others' (see its line)".into());
         }
+        if let Some(given) = self.given.get(&newest.array_id()) {
+            put.notes.push(format!("put together as you chose, whatever superblocks say: --array {given}"));
+            put.assembly.iter_mut().for_each(|assembly| assembly.evidence = vec!["your choice".into()]);
+        }
         notes.extend(put.notes);
         remarks.extend(put.remarks);
         if system {
@@ -111,6 +115,7 @@ impl Search {
             members: members.iter().zip(&verdicts).map(|(found, verdict)| member(found, verdict)).collect(),
             usable_member,
             assembly: put.assembly.filter(|_| !system),
+            shape: u32::try_from(newest.layout).ok().map(|layout| (newest.level, layout, Sectors(newest.chunk.into()))),
             carries: remarks,
             notes,
         })

@@ -8,6 +8,7 @@ mod assemble;
 mod bare;
 mod cache;
 mod disks;
+mod given;
 mod groups;
 mod harvest;
 mod judge;
@@ -15,18 +16,22 @@ mod lost_table;
 mod maps;
 mod physical;
 mod probe;
+mod propose;
 mod sampling;
 mod signature;
 mod table;
 mod verify;
 
 pub use disks::default_disks;
+pub use given::GivenArray;
+pub use propose::Proposal;
 
 use crate::block::{FileView, SubView, View};
 use crate::inventory::{Disk, Extents, Inventory};
 use crate::volume::choice::Choices;
 use crate::volume::generation::{FoundText, Generation};
 use maps::Opened;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tierlift_ondisk::units::Bytes;
@@ -51,6 +56,8 @@ pub struct Wishes {
     pub every_text: bool,
     /// Disks and the maps of ddrescue that belong to them, where that cannot be found out.
     pub maps: Vec<MapOf>,
+    /// Look for the order of members without superblocks.
+    pub propose: bool,
 }
 
 /// Which map of ddrescue belongs to which disk; on the command line `DISK=MAP`.
@@ -78,6 +85,8 @@ pub struct Found {
     pub inventory: Inventory,
     /// The texts of all groups, newest first: all there are when asked for, else those that were read to choose one.
     pub generations: Vec<Generation>,
+    /// What members without superblocks may be, when that was asked for.
+    pub proposals: Vec<Proposal>,
 }
 
 /// As [`inventory`], with wishes.
@@ -122,7 +131,7 @@ pub fn look(paths: &[PathBuf], wishes: &Wishes) -> anyhow::Result<Found> {
             None => opened.next().into_iter().for_each(|disk| search.add_disk(disk)),
         }
     }
-    search.finish(&wishes.texts)
+    search.finish(wishes)
 }
 
 /// Times that samples may change what an array is made of.
@@ -144,6 +153,8 @@ struct Search {
     texts: Vec<FoundText>,
     /// Read whole metadata areas.
     every_text: bool,
+    /// Arrays the user named, as written, by their UUIDs.
+    given: BTreeMap<String, String>,
 }
 
 impl Search {
@@ -211,7 +222,9 @@ impl Search {
         Ok(generations)
     }
 
-    fn finish(mut self, choices: &Choices) -> anyhow::Result<Found> {
+    fn finish(mut self, wishes: &Wishes) -> anyhow::Result<Found> {
+        let choices = &wishes.texts;
+        self.add_given(&choices.arrays)?;
         let (inventory, members, texts) = (self.inventory.clone(), self.members.clone(), self.texts.clone());
         let direct = self.volumes.clone();
         let mut generations = self.look_into_arrays(choices)?;
@@ -224,7 +237,11 @@ impl Search {
             self.volumes = direct.clone();
             generations = self.look_into_arrays(choices)?;
         }
-        Ok(Found { inventory: self.inventory, generations })
+        let proposals = if wishes.propose { self.propose() } else { Vec::new() };
+        if !wishes.propose {
+            self.note_members();
+        }
+        Ok(Found { inventory: self.inventory, generations, proposals })
     }
 }
 

@@ -37,8 +37,14 @@ impl Search {
     pub(super) fn verify(&mut self) -> bool {
         let mut changed = false;
         for index in 0..self.inventory.arrays.len() {
-            let Some(findings) = self.sample(index) else { continue };
+            let Some(mut findings) = self.sample(index) else { continue };
             let Some(array) = self.inventory.arrays.get_mut(index) else { continue };
+            if self.given.contains_key(&array.uuid) {
+                // The user's word stands; what speaks against it is said.
+                let against = findings.exclude.take().map(|(role, why)| format!("the member of role {role}: {why}"));
+                let against = against.into_iter().chain(findings.refuse.take());
+                findings.notes.extend(against.map(|why| format!("samples speak against your choice: {why}")));
+            }
             let decision = self.decisions.entry(array.uuid.clone()).or_default();
             if let Some((role, why)) = findings.exclude {
                 let member = array.assembly.as_ref().and_then(|assembly| *assembly.roles.get(role)?);
@@ -119,7 +125,7 @@ impl Places {
         let limit = MOST_BLOCKS.checked_mul(4).and_then(|most| most.checked_div(members.max(4))).unwrap_or(0);
         let all = |size| {
             let each = limit.checked_div(self.metadata.len().max(1)).unwrap_or(0).max(16);
-            self.metadata.iter().flat_map(|parts| blocks(parts, size, each)).collect::<Vec<Block>>()
+            self.metadata.iter().flat_map(|parts| blocks_of(parts, size, each)).collect::<Vec<Block>>()
         };
         let sound = |blocks: &[Block]| blocks.iter().filter(|block| is_sound(view, block)).count();
         let sizes = BlockSize::PROBE_ORDER.map(all);
@@ -148,7 +154,8 @@ fn parts(inventory: &Inventory, group: usize, volume: &str, wanted: usize) -> Ve
     parts
 }
 
-fn blocks(parts: &[Part], size: BlockSize, limit: usize) -> Vec<Block> {
+/// The blocks of a metadata volume that are worth a look: the first ones, and ever fewer behind them.
+pub(super) fn blocks_of(parts: &[Part], size: BlockSize, limit: usize) -> Vec<Block> {
     let sectors = (size.bytes() / 512) as u64;
     let end = parts.last().map_or(0, |(start, _, length)| start.0.saturating_add(length.0));
     let count = end.checked_div(sectors).unwrap_or(0);

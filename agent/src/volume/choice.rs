@@ -3,6 +3,7 @@
 use super::generation::{Finding, FoundText, Generation, Origin, short_id};
 use super::pool::MAX_TIERS;
 use crate::commands::Failure;
+use crate::discover::GivenArray;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -16,7 +17,7 @@ const SHORTEST_ID: usize = 4;
 /// Generations named in an error message.
 const MOST_NAMED: usize = 12;
 
-/// What the user wants.
+/// What the user wants in place of what was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choices {
     /// Generations: `vg1@278`, `vg1`, or with an id in place of the name.
@@ -26,6 +27,9 @@ pub struct Choices {
     /// Parts of pools: `2=LV` for a tier, `metadata=LV`; the volume as `VG/LV` where its name is not unique.
     #[serde(default)]
     pub parts: Vec<String>,
+    /// Arrays, member by member.
+    #[serde(default)]
+    pub arrays: Vec<GivenArray>,
 }
 
 /// A part of a pool that the user names, in place of what the text says or what was guessed.
@@ -64,6 +68,11 @@ impl Part {
 impl Choices {
     /// Nothing was chosen.
     pub fn is_empty(&self) -> bool {
+        self.names_no_text() && self.arrays.is_empty()
+    }
+
+    /// Nothing was chosen of how volume groups are read.
+    pub fn names_no_text(&self) -> bool {
         self.generations.is_empty() && self.files.is_empty() && self.parts.is_empty()
     }
 

@@ -6,7 +6,7 @@
 pub(crate) mod array;
 pub mod choice;
 pub mod generation;
-mod group;
+pub(crate) mod group;
 mod pool;
 mod segments;
 mod view;

@@ -6,7 +6,7 @@ mod show;
 
 use super::Outcome;
 use crate::case;
-use crate::discover::{self, Found, Wishes};
+use crate::discover::{self, Found, GivenArray, Wishes};
 use crate::volume::choice::Choices;
 use std::path::PathBuf;
 
@@ -41,6 +41,10 @@ pub(super) struct TextArgs {
     /// Take this volume as a tier of its pool (TIER=LV), or as its metadata (metadata=LV), whatever the text says; may be repeated
     #[arg(long, value_name = "TIER=LV")]
     tier_volume: Vec<String>,
+    /// Put an array together from these disks in this order, whatever their superblocks say; `missing` where there is none. LAYOUT
+    /// is as mdadm calls it, - for the usual one; DISKpN is another partition than the third. May be repeated; kept with the case
+    #[arg(long = "array", value_name = "LEVEL:CHUNK_KIB:LAYOUT:DISK,DISK,…")]
+    arrays: Vec<GivenArray>,
 }
 
 impl TextArgs {
@@ -50,6 +54,7 @@ impl TextArgs {
             generations: self.lvm_generation.clone(),
             files: self.lvm_text.clone(),
             parts: self.tier_volume.clone(),
+            arrays: self.arrays.clone(),
         }
     }
 
@@ -60,8 +65,15 @@ impl TextArgs {
             // Later verbs may run in another folder.
             *file = std::fs::canonicalize(&*file).unwrap_or_else(|_| file.clone());
         }
+        let before = case::load()?.map(|case| case.texts).unwrap_or_default();
         if now.is_empty() {
-            return Ok(case::load()?.map(|case| case.texts).unwrap_or_default());
+            return Ok(before);
+        }
+        // How arrays are put together and how they are read are chosen apart from each other.
+        if now.arrays.is_empty() {
+            now.arrays = before.arrays;
+        } else if now.names_no_text() {
+            now = Choices { arrays: now.arrays, ..before };
         }
         let kept = now.clone();
         case::keep(|case| case.chose_texts(kept))?;

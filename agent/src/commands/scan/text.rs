@@ -3,6 +3,7 @@
 use super::findings::{Findings, is_reserve};
 use super::pools::{self, PoolReport};
 use crate::commands::text::{human, printable};
+use crate::discover::Proposal;
 use crate::inventory::{
     Array, Disk, Harvest, Inventory, LogicalVolume, LogicalVolumeKind, PoolVolume, PvPlace, VolumeGroup,
 };
@@ -29,6 +30,31 @@ pub(super) fn tree(inventory: &Inventory, pools: &[PoolReport], findings: &Findi
     out.list("Good to know", &inventory.remarks);
     out.list("What is wrong", &findings.wrong);
     out.list("What to do next", &findings.next_steps);
+    out.text
+}
+
+/// What members without superblocks may be.
+pub(super) fn proposals(proposals: &[Proposal]) -> String {
+    let mut out = Lines::default();
+    out.line(0, "Arrays proposed for members without superblocks");
+    if proposals.is_empty() {
+        out.line(1, "none: every member has a superblock, or no two disks without one are here");
+    }
+    for proposal in proposals {
+        match &proposal.array {
+            Some(array) => {
+                out.line(1, format!("--array {array}"));
+                proposal.evidence.iter().for_each(|line| out.line(2, format!("- {line}")));
+                proposal.others.iter().for_each(|other| out.line(2, format!("next best: {other}")));
+                out.line(2, "If that is right, give this option to `tierlift scan`; it is kept for all that follows");
+            }
+            None => {
+                out.line(1, format!("{}: no proposal", proposal.disks.join(", ")));
+                proposal.evidence.iter().for_each(|line| out.line(2, format!("- {line}")));
+                proposal.others.iter().for_each(|other| out.line(2, format!("not proved: {other}")));
+            }
+        }
+    }
     out.text
 }
 
