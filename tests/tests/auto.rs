@@ -133,6 +133,25 @@ fn targets_that_are_refused_and_one_that_is_formatted() {
     machine.finish().unwrap();
 }
 
+/// A target that is too small is said before anything is copied; a larger one takes the same case on.
+#[test]
+fn a_target_that_is_too_small() {
+    let whole = Whole::forge("F1-plain-ext4", &half());
+    damage(&whole);
+    let small = sparse(&whole.folder().join("small.img"), 8 << 20);
+    assert!(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&small).status().unwrap().success());
+    let large = target(whole.folder());
+    let settings = whole.attach(Settings::new(&Image::from_environment().unwrap()));
+    let mut machine = settings.writable(&small).writable(&large).boot().unwrap();
+    let refused = machine.run(&["auto", "--yes", "--target", "/dev/vdb"]).unwrap();
+    assert!(refused.code & 8 != 0 && refused.stderr.contains("too small"), "{} {}", refused.code, refused.stderr);
+    assert!(!files(&mut machine, "/dev/vdb", ".").keys().any(|path| path.contains("vg1-lv1")), "something was copied");
+    let said = machine.run(&["auto", "--yes", "--target", "/dev/vdc"]).unwrap();
+    assert_eq!(said.code, 0, "the pool is repaired already: {}{}", said.stdout, said.stderr);
+    assert_files(&mut machine, "/dev/vdc", "vg1-lv1", &whole.fixture.files["final"]);
+    machine.finish().unwrap();
+}
+
 /// Power cuts in CI; TIERLIFT_POWER_CUTS sets another number for a longer trial.
 const POWER_CUTS: u64 = 4;
 

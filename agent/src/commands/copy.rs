@@ -2,11 +2,13 @@
 
 use super::activate::{DiskArgs, StackArgs};
 use super::{Failure, Outcome};
+use crate::activate::bring_up::{bring_up, device_mapper};
 use crate::activate::is_appliance;
 use crate::activate::session::Session;
 use crate::case::{self, Copied};
 use crate::extract::copy::{Job, outcome, run as copy};
-use crate::extract::target;
+use crate::extract::{image, room, target};
+use crate::unlock::crypt;
 use anyhow::Context;
 use serde_json::json;
 use std::path::{Component, Path, PathBuf};
@@ -19,6 +21,9 @@ pub(super) struct Args {
     source: String,
     /// A disk with a file system (/dev/sdb1), a folder on it (/dev/sdb1:FOLDER), or a folder
     target: String,
+    /// Copy the volume itself as one sparse image file: for LUNs, and file systems that nothing here can read
+    #[arg(long, conflicts_with = "force")]
+    image: bool,
     /// Replace files on the target that differ
     #[arg(long)]
     force: bool,
@@ -67,7 +72,10 @@ fn copy_to(
     session: Option<&mut Session>,
     target: &target::Target,
 ) -> anyhow::Result<Copied> {
+    let whole_volume = matches!(source, Source::Volume(_, None));
     let (name, root) = match (source, session) {
+        (Source::Volume(volume, None), Some(session)) if args.image => return image_to(args, volume, session, target),
+        _ if args.image => return Err(Failure::usage("--image copies a volume: give VG/LV").into()),
         (Source::Volume(volume, below), Some(session)) => {
             let shown = super::mount::mount(session, volume, None, &args.stack.clone().request_or_active())?;
             let (mounted, done) = (shown.directory, shown.done);
@@ -80,10 +88,25 @@ fn copy_to(
     };
     let job = Job { name, source: root, target: target.folder.clone(), force: args.force };
     check(&job)?;
+    if whole_volume {
+        room::check(&job.source, &job.target)?;
+    }
     let done = copy(&job, &mut |line| eprintln!("copy: {line}"))?;
     // The mount point is gone when the user reads this; the name on the target stays.
     let manifest = target.name_on_target(&args.target, &done.manifest);
     Ok(Copied { source: job.name, target: args.target.clone(), counts: done.counts, losses: done.losses, manifest })
+}
+
+/// The volume itself, without a look at what is on it.
+fn image_to(args: &Args, volume: &str, session: &mut Session, target: &target::Target) -> anyhow::Result<Copied> {
+    let (group, wish) = session.resolve(volume)?;
+    let active = bring_up(&device_mapper()?, session, group, &wish, &args.stack.clone().request_or_active())?;
+    let device = crypt::over_path(&active.path).map_or(active.path, |unlocked| unlocked.path);
+    std::fs::create_dir_all(&target.folder).with_context(|| format!("{} cannot be made", target.folder.display()))?;
+    let done = image::copy(&device, &target.folder.join(format!("{}.img", image::file_name(volume))))?;
+    let manifest = target.name_on_target(&args.target, &done.path);
+    let (source, target) = (volume.to_owned(), args.target.clone());
+    Ok(Copied { source, target, counts: done.counts, losses: done.losses, manifest })
 }
 
 fn source(text: &str) -> anyhow::Result<Source<'_>> {

@@ -87,6 +87,13 @@ fn told(path: PathBuf, size: u64, content: &Content, identical: bool) -> Imaged 
     Imaged { path, counts, losses }
 }
 
+/// What a volume is called on the target: its name without anything that could lead elsewhere.
+pub fn file_name(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_+.".contains(c) { c } else { '-' };
+    let name: String = name.chars().take(200).map(plain).collect();
+    name.trim_start_matches('.').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,5 +110,11 @@ mod tests {
         assert_eq!(copy(&device, &target).unwrap().counts.identical, 1);
         std::fs::write(&target, vec![1; 300_000]).unwrap();
         assert!(copy(&device, &target).unwrap_err().to_string().contains("something else"));
+    }
+
+    #[test]
+    fn a_folder_leads_nowhere_else() {
+        assert_eq!(file_name("vg1/lv1"), "vg1-lv1");
+        assert_eq!(file_name("../../etc/x"), "-..-etc-x");
     }
 }

@@ -108,6 +108,11 @@ pub struct Known {
     pub sha256: String,
 }
 
+/// Whether a copy into this folder was begun before.
+pub fn is_begun(folder: &Path) -> bool {
+    [LINES, OLD_LINES].iter().any(|name| folder.join(name).exists())
+}
+
 /// The manifest of a copy under way.
 #[derive(Debug)]
 pub struct Manifest {

@@ -10,5 +10,6 @@ mod file;
 pub mod image;
 pub mod manifest;
 pub mod mount;
+pub mod room;
 pub mod target;
 mod walk;

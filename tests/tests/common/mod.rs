@@ -44,8 +44,11 @@ pub struct Whole {
 
 impl Whole {
     pub fn forge(name: &str, options: &ForgeOptions) -> Self {
+        Self::forge_fixture(Fixture::named(name).unwrap(), options)
+    }
+
+    pub fn forge_fixture(fixture: Fixture, options: &ForgeOptions) -> Self {
         let folder = TempDir::new().unwrap();
-        let fixture = Fixture::named(name).unwrap();
         let forged = forge_disks(&fixture, options, folder.path()).unwrap();
         Self { fixture, forged, folder }
     }

@@ -18,6 +18,7 @@ use crate::activate::dm::DeviceMapper;
 use crate::activate::execute::take_down;
 use crate::activate::session::Session;
 use crate::case::{self, Found};
+use crate::extract::room;
 use crate::extract::target::Target;
 use crate::report;
 use anyhow::Context;
@@ -143,7 +144,7 @@ impl Work<'_> {
     fn everything(&mut self, args: &Args) -> anyhow::Result<()> {
         let chosen = self.choose_volumes(args)?;
         self.repair_pools(&chosen)?;
-        let room = target::free_bytes(&self.target.folder)?;
+        let room = room::free(&self.target.folder)?;
         println!("Room on the target: {}.", room.human());
         for volume in &chosen {
             self.journal.save()?;

@@ -10,7 +10,6 @@ use anyhow::Context;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use tierlift_ondisk::units::Bytes;
 use tierlift_ondisk::view::ReadAt;
 
 /// The target as the user named it, with a file system on it.
@@ -97,10 +96,4 @@ fn format(device: &Path, sources: &[PathBuf]) -> anyhow::Result<()> {
     }
     println!("{} was formatted (ext4).", device.display());
     Ok(())
-}
-
-/// Room on the target's file system.
-pub(super) fn free_bytes(folder: &Path) -> anyhow::Result<Bytes> {
-    let found = rustix::fs::statvfs(folder).with_context(|| format!("{} cannot be asked", folder.display()))?;
-    Ok(Bytes(found.f_bavail.saturating_mul(found.f_frsize)))
 }

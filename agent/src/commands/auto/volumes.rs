@@ -11,6 +11,7 @@ use crate::extract::copy::{self, Job};
 use crate::extract::ext4::{Probe, probe};
 use crate::extract::image;
 use crate::extract::mount::{default_directory, mount_read_only};
+use crate::extract::room;
 use crate::fsck::{self as fsck_tool, Way};
 use crate::inventory::LogicalVolumeKind;
 use crate::unlock::candidates::of_password;
@@ -87,9 +88,10 @@ impl Work<'_> {
             Ok(Shown::Raw(device)) => return self.image(volume, &device),
             Err(error) => return self.failed(&volume.name, &error),
         };
-        let target = self.target.folder.join(folder_name(&volume.name));
+        let target = self.target.folder.join(image::file_name(&volume.name));
         let job = Job { name: volume.name.clone(), source: directory.clone(), target, force: false };
-        let done = copy::run(&job, &mut |line| eprintln!("copy: {line}"));
+        let done =
+            room::check(&directory, &job.target).and_then(|()| copy::run(&job, &mut |line| eprintln!("copy: {line}")));
         // Before the end of the copy is judged: a mount that stays would keep the volume busy.
         if let Err(errno) = nix::mount::umount(&directory) {
             log::warn!("{} cannot be unmounted: {errno}", directory.display());
@@ -115,7 +117,7 @@ impl Work<'_> {
     /// A volume without a file system, as an image file.
     fn image(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
         println!("  no file system is on it (a LUN, a disk of another machine?): it is copied as an image file");
-        let target = self.target.folder.join(format!("{}.img", folder_name(&volume.name)));
+        let target = self.target.folder.join(format!("{}.img", image::file_name(&volume.name)));
         let done = image::copy(device, &target)?;
         self.outcome = self.outcome.and(copy::outcome(&done.counts));
         println!("{}: copied and read back, {} bytes of it lost", volume.name, done.counts.lost_bytes);
@@ -215,13 +217,6 @@ fn pick(all: Vec<Chosen>, answer: &str) -> anyhow::Result<Vec<Chosen>> {
     Ok(chosen)
 }
 
-/// A volume's folder on the target: its name without anything that could lead elsewhere.
-fn folder_name(name: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_+.".contains(c) { c } else { '-' };
-    let name: String = name.chars().take(200).map(plain).collect();
-    name.trim_start_matches('.').to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,11 +232,5 @@ mod tests {
         for wrong in ["0", "4", "x", "1,"] {
             assert!(names(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_folder_leads_nowhere_else() {
-        assert_eq!(folder_name("vg1/lv1"), "vg1-lv1");
-        assert_eq!(folder_name("../../etc/x"), "-..-etc-x");
     }
 }
