@@ -7,7 +7,8 @@ use crate::activate::is_appliance;
 use crate::activate::session::Session;
 use crate::case::{self, Copied};
 use crate::extract::copy::{Job, outcome, run as copy};
-use crate::extract::{image, room, target};
+use crate::extract::mount::readable;
+use crate::extract::{image, room, target, userland};
 use crate::unlock::crypt;
 use anyhow::Context;
 use serde_json::json;
@@ -24,6 +25,9 @@ pub(super) struct Args {
     /// Copy the volume itself as one sparse image file: for LUNs, and file systems that nothing here can read
     #[arg(long, conflicts_with = "force")]
     image: bool,
+    /// Read the file system without the kernel: for block sizes it does not mount, and damage it does not mount
+    #[arg(long, conflicts_with = "image")]
+    without_mount: bool,
     /// Replace files on the target that differ
     #[arg(long)]
     force: bool,
@@ -75,7 +79,12 @@ fn copy_to(
     let whole_volume = matches!(source, Source::Volume(_, None));
     let (name, root) = match (source, session) {
         (Source::Volume(volume, None), Some(session)) if args.image => return image_to(args, volume, session, target),
-        _ if args.image => return Err(Failure::usage("--image copies a volume: give VG/LV").into()),
+        (Source::Volume(volume, None), Some(session)) if args.without_mount => {
+            return without_mount(args, volume, session, target);
+        }
+        _ if args.image || args.without_mount => {
+            return Err(Failure::usage("--image and --without-mount copy a whole volume: give VG/LV").into());
+        }
         (Source::Volume(volume, below), Some(session)) => {
             let shown = super::mount::mount(session, volume, None, &args.stack.clone().request_or_active())?;
             let (mounted, done) = (shown.directory, shown.done);
@@ -93,6 +102,19 @@ fn copy_to(
     }
     let done = copy(&job, &mut |line| eprintln!("copy: {line}"))?;
     // The mount point is gone when the user reads this; the name on the target stays.
+    let manifest = target.name_on_target(&args.target, &done.manifest);
+    Ok(Copied { source: job.name, target: args.target.clone(), counts: done.counts, losses: done.losses, manifest })
+}
+
+/// The files, read without the kernel.
+fn without_mount(args: &Args, volume: &str, session: &mut Session, target: &target::Target) -> anyhow::Result<Copied> {
+    let (group, wish) = session.resolve(volume)?;
+    let dm = device_mapper()?;
+    let active = bring_up(&dm, session, group, &wish, &args.stack.clone().request_or_active())?;
+    let device = crypt::over_path(&active.path).map_or(active.path, |unlocked| unlocked.path);
+    let source = readable(&dm, &device)?;
+    let job = Job { name: args.source.clone(), source, target: target.folder.clone(), force: args.force };
+    let done = userland::copy(&job, &mut |line| eprintln!("copy: {line}"))?;
     let manifest = target.name_on_target(&args.target, &done.manifest);
     Ok(Copied { source: job.name, target: args.target.clone(), counts: done.counts, losses: done.losses, manifest })
 }

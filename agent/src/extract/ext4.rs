@@ -106,8 +106,8 @@ impl Ext4 {
             None => Some("its superblock is damaged: the block size makes no sense".to_owned()),
             Some(size) if size > MAX_BLOCK => Some(format!(
                 "its blocks are {size} bytes long, and this machine's kernel mounts at most {MAX_BLOCK}; it was written by a NAS \
-                 with larger memory pages (some ARM models). debugfs reads it: mount a target disk, then in the shell \
-                 `debugfs -R 'rdump / /mnt/target' DEVICE`"
+                 with larger memory pages (some ARM models). Its files are read without the kernel: `tierlift copy --without-mount VG/LV \
+                 TARGET` (`auto` does so by itself)"
             )),
             Some(_) => None,
         }

@@ -12,4 +12,5 @@ pub mod manifest;
 pub mod mount;
 pub mod room;
 pub mod target;
+pub mod userland;
 mod walk;

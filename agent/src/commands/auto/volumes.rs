@@ -7,11 +7,12 @@ use crate::block::FileView;
 use crate::case::{self, Copied, Mounted};
 use crate::commands::scan::is_internal;
 use crate::commands::{Failure, Outcome, activate, fsck};
-use crate::extract::copy::{self, Job};
+use crate::extract::copy::{self, Done, Job};
 use crate::extract::ext4::{Probe, probe};
 use crate::extract::image;
-use crate::extract::mount::{default_directory, mount_read_only};
+use crate::extract::mount::{default_directory, mount_read_only, readable};
 use crate::extract::room;
+use crate::extract::userland;
 use crate::fsck::{self as fsck_tool, Way};
 use crate::inventory::LogicalVolumeKind;
 use crate::unlock::candidates::of_password;
@@ -32,6 +33,8 @@ enum Shown {
     Files(PathBuf),
     /// No file system: the device.
     Raw(PathBuf),
+    /// A file system that the kernel does not mount: the device.
+    Unmountable(PathBuf),
 }
 
 impl Work<'_> {
@@ -86,6 +89,7 @@ impl Work<'_> {
         let directory = match self.shown(volume) {
             Ok(Shown::Files(directory)) => directory,
             Ok(Shown::Raw(device)) => return self.image(volume, &device),
+            Ok(Shown::Unmountable(device)) => return self.without_mount(volume, &device),
             Err(error) => return self.failed(&volume.name, &error),
         };
         let target = self.target.folder.join(image::file_name(&volume.name));
@@ -96,7 +100,11 @@ impl Work<'_> {
         if let Err(errno) = nix::mount::umount(&directory) {
             log::warn!("{} cannot be unmounted: {errno}", directory.display());
         }
-        let done = done?;
+        self.copied(volume, done?)
+    }
+
+    /// Tells and notes what a copy gave.
+    fn copied(&mut self, volume: &Chosen, done: Done) -> anyhow::Result<()> {
         self.outcome = self.outcome.and(copy::outcome(&done.counts));
         let counts = &done.counts;
         println!(
@@ -112,6 +120,22 @@ impl Work<'_> {
             manifest,
         };
         case::keep(|case| case.copied(copied))
+    }
+
+    /// Its blocks are larger than the kernel's pages.
+    fn is_beyond_the_kernel(&self, device: &Path) -> anyhow::Result<bool> {
+        Ok(matches!(probe(&FileView::open(device)?)?, Probe::Ext4(found) if found.obstacle().is_some()))
+    }
+
+    /// Files of a file system that is not mounted.
+    fn without_mount(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
+        println!("  its files are read without the kernel");
+        let target = self.target.folder.join(image::file_name(&volume.name));
+        let job = Job { name: volume.name.clone(), source: device.to_owned(), target, force: false };
+        match userland::copy(&job, &mut |line| eprintln!("copy: {line}")) {
+            Ok(done) => self.copied(volume, done),
+            Err(error) => self.failed(&volume.name, &error),
+        }
     }
 
     /// A volume without a file system, as an image file.
@@ -149,8 +173,17 @@ impl Work<'_> {
                     return Ok(Shown::Raw(device));
                 }
                 println!("  {error:#}");
+                if self.is_beyond_the_kernel(&device)? {
+                    return Ok(Shown::Unmountable(readable(&self.dm, &device)?));
+                }
                 self.repaired(volume, &device)?;
-                mount_read_only(&self.dm, &active.path, &directory)?
+                match mount_read_only(&self.dm, &active.path, &directory) {
+                    Ok(done) => done,
+                    Err(error) => {
+                        println!("  {error:#}");
+                        return Ok(Shown::Unmountable(readable(&self.dm, &device)?));
+                    }
+                }
             }
         };
         done.notes.iter().for_each(|note| println!("  note: {note}"));

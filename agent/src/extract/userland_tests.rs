@@ -1,0 +1,124 @@
+//! Copying without the kernel: large blocks, QNAP's mark, damage.
+
+use super::*;
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+
+/// Bytes of which no two blocks are the same.
+fn photo() -> Vec<u8> {
+    (0..125_000_u32).flat_map(u32::to_le_bytes).collect()
+}
+
+/// A file system with two files, a link and a folder, in blocks of this size.
+fn made(folder: &Path, block: &str, features: &str) -> PathBuf {
+    let content = folder.join("content");
+    std::fs::create_dir_all(content.join("Photos of Mum")).unwrap();
+    std::fs::write(content.join("Photos of Mum/one.jpg"), photo()).unwrap();
+    std::fs::write(content.join("note.txt"), "hello").unwrap();
+    std::os::unix::fs::symlink("note.txt", content.join("link")).unwrap();
+    let image = folder.join("volume.img");
+    File::create(&image).unwrap().set_len(64 << 20).unwrap();
+    let mut mke2fs = Command::new("mke2fs");
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-b", block, "-O", features, "-d"]).arg(&content).arg(&image);
+    assert!(mke2fs.output().unwrap().status.success());
+    image
+}
+
+fn job(folder: &Path, source: &Path) -> Job {
+    Job { name: "vg1/lv1".into(), source: source.to_owned(), target: folder.join("out"), force: false }
+}
+
+fn assert_whole(folder: &Path, image: &Path) {
+    let done = copy(&job(folder, image), &mut |_| {}).unwrap();
+    assert_eq!((done.counts.copied, done.counts.damaged, done.counts.symlinks), (2, 0, 1), "{:?}", done.losses);
+    assert_eq!(std::fs::read(folder.join("out/Photos of Mum/one.jpg")).unwrap(), photo());
+    assert_eq!(std::fs::read_link(folder.join("out/link")).unwrap(), Path::new("note.txt"));
+    let again = copy(&job(folder, image), &mut |_| {}).unwrap();
+    assert_eq!((again.counts.copied, again.counts.identical), (0, 2), "a second run copies nothing");
+}
+
+#[test]
+fn blocks_that_the_kernel_does_not_mount() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = made(folder.path(), "65536", "extents");
+    assert_whole(folder.path(), &image);
+}
+
+#[test]
+fn qnaps_mark_in_the_place_of_the_checksum() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = made(folder.path(), "4096", "metadata_csum");
+    let file = File::options().write(true).open(&image).unwrap();
+    file.write_all_at(b"QNAP", 1024 + 0x3fc).unwrap();
+    assert_whole(folder.path(), &image);
+}
+
+/// A map of ddrescue makes holes that give errors, as lost chunks do.
+#[test]
+fn a_lost_block_costs_its_file_and_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = made(folder.path(), "4096", "extents");
+    let bytes = std::fs::read(&image).unwrap();
+    let lost = 80 * 4096;
+    let hole = bytes.chunks(4096).position(|block| block == &photo()[lost..lost + 4096]).unwrap() * 4096;
+    let view: View = Arc::new(Broken { bytes, hole: hole as u64..hole as u64 + 4096 });
+    let failed = Rc::new(Cell::new(false));
+    let system = open(&view, &failed).unwrap();
+    std::fs::create_dir(folder.path().join("out")).unwrap();
+    let job = job(folder.path(), &image);
+    let manifest = Manifest::begin(&job.target, "x", false).unwrap();
+    let mut tell = |_: &str| {};
+    let mut work = Work { system, failed, job: &job, manifest, done: Done::default(), things: 0, tell: &mut tell };
+    work.directory(&mut Vec::new(), 0).unwrap();
+    assert_eq!(
+        (work.done.counts.copied, work.done.counts.damaged, work.done.counts.lost_bytes),
+        (1, 1, 4096),
+        "{:?}",
+        work.done.losses
+    );
+    let damaged = std::fs::read(folder.path().join("out/Photos of Mum/one.jpg.damaged")).unwrap();
+    let mut expected = photo();
+    expected[lost..lost + 4096].fill(0);
+    assert!(damaged == expected);
+}
+
+struct Broken {
+    bytes: Vec<u8>,
+    hole: std::ops::Range<u64>,
+}
+
+impl ReadAt for Broken {
+    fn size(&self) -> Bytes {
+        Bytes(self.bytes.len() as u64)
+    }
+
+    fn read_at(&self, offset: Bytes, into: &mut [u8]) -> std::io::Result<()> {
+        let end = offset.0.saturating_add(into.len() as u64);
+        if offset.0 < self.hole.end && end > self.hole.start {
+            return Err(std::io::ErrorKind::Other.into());
+        }
+        self.bytes.read_at(offset, into)
+    }
+}
+
+#[test]
+fn damage_anywhere_is_survived() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = made(folder.path(), "1024", "extents,metadata_csum");
+    let sound = std::fs::read(&image).unwrap();
+    let mut seed = 7_u64;
+    for round in 0..60 {
+        let mut bytes = sound[..4 << 20].to_vec();
+        for _ in 0..40 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let at = usize::try_from(seed >> 20).unwrap() % (1 << 19);
+            bytes[at] ^= 1 << (seed % 8);
+        }
+        let path = folder.path().join("broken.img");
+        std::fs::write(&path, &bytes).unwrap();
+        let target = folder.path().join(format!("out-{round}"));
+        let job = Job { name: "x".into(), source: path, target, force: false };
+        // Whatever comes of it: it ends, and without a panic.
+        let _ = copy(&job, &mut |_| {});
+    }
+}
