@@ -14,10 +14,10 @@ use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat};
 use sha2::{Digest, Sha256};
-use std::cell::Cell;
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
+use std::hash::{BuildHasher, RandomState};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -42,20 +42,93 @@ const CHECKSUMS: u8 = 4;
 /// Longest link target.
 const MAX_LINK: usize = 4096;
 
-/// Reads for the file system's reader. What cannot be read is zeros and noted: zeros are no sound metadata, and the data of a
-/// file are held against the note.
+/// Bytes that stand for what cannot be read, at each multiple of their length on the volume.
+///
+/// The reader of the file system reads ahead and keeps what it read, so an error would cost sound neighbours too, and zeros
+/// would pass for data later on. These bytes are recognised in the data of a file (they are drawn anew in each run), and are
+/// unsound as anything else: no kind of inode (each multiple of 128 begins with a mode that is none), no directory entry (its
+/// length is 0), no node of extents (no magic), no block numbers (each is beyond the end of any file system below 16 TiB).
+#[derive(Debug, Clone)]
+struct Mark(Rc<[u8; MARK]>);
+
+const MARK: usize = 1024;
+const INODE: usize = 128;
+/// Pieces shorter than this may look like a mark by chance.
+const SHORT: usize = 64;
+/// Every block number in a mark is this or more.
+const MOST_BLOCKS: u64 = 0xffff_0000;
+/// Volumes whose blocks would have such numbers have blocks of at least this size.
+const SMALLEST_LARGE: u64 = 4096;
+
+impl Mark {
+    fn new() -> Self {
+        let mut bytes = [0; MARK];
+        for (number, word) in bytes.chunks_exact_mut(4).enumerate() {
+            let [one, two, ..] = RandomState::new().hash_one(number).to_le_bytes();
+            let low = match number.checked_rem(INODE / 4) {
+                // A kind of file that there is not, and not the number by which nodes of extents are known.
+                Some(0) => [one, 0xf4 | two],
+                // The length of a directory entry.
+                Some(1) => [0, 0],
+                _ => [one, two],
+            };
+            word.copy_from_slice(&[low[0], low[1], 0xff, 0xff]);
+        }
+        Self(Rc::new(bytes))
+    }
+
+    /// One that differs from this in its very first byte.
+    fn another(&self) -> Self {
+        let mut other = *self.0;
+        if let Some(first) = other.first_mut() {
+            *first = !*first;
+        }
+        Self(Rc::new(other))
+    }
+
+    /// Fills what lies at `start` on the volume.
+    fn fill(&self, start: u64, into: &mut [u8]) {
+        let first = usize::try_from(start.checked_rem(MARK as u64).unwrap_or(0)).unwrap_or(0);
+        let marks = self.0.iter().cycle().skip(first);
+        into.iter_mut().zip(marks).for_each(|(to, from)| *to = *from);
+    }
+
+    /// Whether a piece of a file, which begins at a multiple of the mark's length, was never read.
+    fn is(&self, piece: &[u8]) -> bool {
+        !piece.is_empty() && self.0.starts_with(piece)
+    }
+}
+
+/// Reads for the file system's reader.
 struct Reader {
     view: View,
-    failed: Rc<Cell<bool>>,
+    mark: Mark,
     hide_journal: bool,
     hide_checksums: bool,
+}
+
+impl Reader {
+    /// Reads what can be read, in pieces; the rest is marked.
+    fn piecewise(&self, start: u64, into: &mut [u8]) {
+        let mut at = start;
+        let mut rest = into;
+        while !rest.is_empty() {
+            let inside = usize::try_from(at.checked_rem(MARK as u64).unwrap_or(0)).unwrap_or(0);
+            let length = MARK.saturating_sub(inside).min(rest.len());
+            let (piece, behind) = rest.split_at_mut(length);
+            if self.view.read_at(Bytes(at), piece).is_err() {
+                self.mark.fill(at, piece);
+            }
+            at = at.saturating_add(length as u64);
+            rest = behind;
+        }
+    }
 }
 
 impl Ext4Read for Reader {
     fn read(&mut self, start: u64, into: &mut [u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
         if self.view.read_at(Bytes(start), into).is_err() {
-            self.failed.set(true);
-            into.fill(0);
+            self.piecewise(start, into);
         }
         let mut hide = |place: u64, bit: u8| {
             let at = place.checked_sub(start).and_then(|at| usize::try_from(at).ok());
@@ -79,14 +152,13 @@ impl Ext4Read for Reader {
 /// When no file system can be opened, or the target fails or is full.
 pub fn copy(job: &Job, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Done> {
     let view: View = Arc::new(FileView::open(&job.source)?);
-    let failed = Rc::new(Cell::new(false));
-    let system = open(&view, &failed).map_err(|why| {
+    let mark = Mark::new();
+    let system = open(&view, &mark).map_err(|why| {
         Failure::unusable(format!("{}: its files cannot be read without the kernel either: {why}", job.name))
     })?;
-    failed.set(false);
     std::fs::create_dir_all(&job.target).with_context(|| format!("{} cannot be made", job.target.display()))?;
     let manifest = Manifest::begin(&job.target, &job.name, job.force)?;
-    let mut work = Work { system, failed, job, manifest, done: Done::default(), things: 0, tell };
+    let mut work = Work { system, view, mark, job, manifest, done: Done::default(), things: 0, tell };
     let result = work.directory(&mut Vec::new(), 0);
     let manifest = work.manifest.finish(&work.done.counts, result.is_ok());
     result?;
@@ -95,10 +167,17 @@ pub fn copy(job: &Job, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Done> {
 }
 
 /// As it is; without its journal; without checksums, which QNAP's mark makes wrong.
-fn open(view: &View, failed: &Rc<Cell<bool>>) -> Result<Ext4, String> {
+fn open(view: &View, mark: &Mark) -> Result<Ext4, String> {
+    let smallest_block = view.size().0.checked_div(MOST_BLOCKS).unwrap_or(0);
+    if smallest_block >= SMALLEST_LARGE {
+        return Err(
+            "volumes of 16 TiB and more are not read this way; repair a copy with `tierlift fsck`, then mount it"
+                .into(),
+        );
+    }
     let mut first = None;
     for (hide_journal, hide_checksums) in [(false, false), (true, false), (false, true), (true, true)] {
-        let reader = Reader { view: view.clone(), failed: Rc::clone(failed), hide_journal, hide_checksums };
+        let reader = Reader { view: view.clone(), mark: mark.clone(), hide_journal, hide_checksums };
         match Ext4::load(Box::new(reader)) {
             Ok(system) => return Ok(system),
             Err(error) => {
@@ -111,8 +190,8 @@ fn open(view: &View, failed: &Rc<Cell<bool>>) -> Result<Ext4, String> {
 
 struct Work<'a> {
     system: Ext4,
-    /// Something could not be read since this was last cleared.
-    failed: Rc<Cell<bool>>,
+    view: View,
+    mark: Mark,
     job: &'a Job,
     manifest: Manifest,
     done: Done,
@@ -127,7 +206,6 @@ impl Work<'_> {
         if depth > MAX_DEPTH {
             return self.lost(&shown, "directory", "directories in each other without end");
         }
-        self.failed.set(false);
         let inside: Vec<u8> = [b"/", path.as_slice()].concat();
         let listed = ext4_view::Path::try_from(inside.as_slice()).map_err(|error| error.to_string());
         let listed = listed.and_then(|inside| self.system.read_dir(inside).map_err(|error| error.to_string()));
@@ -135,8 +213,7 @@ impl Work<'_> {
             Ok(entries) => read_all(entries),
             Err(why) => (Vec::new(), Some(why)),
         };
-        if self.failed.replace(false) || end.is_some() {
-            let why = end.unwrap_or_else(|| "a block of it cannot be read".into());
+        if let Some(why) = end {
             self.lost(&shown, "directory", &format!("names in it may be missing: {why}"))?;
         }
         for entry in entries {
@@ -161,12 +238,7 @@ impl Work<'_> {
 
     fn entry(&mut self, path: &mut Vec<u8>, entry: &DirEntry, depth: usize) -> anyhow::Result<()> {
         let shown = path_of(path);
-        self.failed.set(false);
-        let found = entry.metadata();
-        if self.failed.replace(false) {
-            return self.lost(&shown, "unknown", "its inode cannot be read");
-        }
-        let found = match found {
+        let found = match entry.metadata() {
             Ok(found) => found,
             Err(error) => return self.lost(&shown, "unknown", &error.to_string()),
         };
@@ -193,9 +265,8 @@ impl Work<'_> {
     }
 
     fn link(&mut self, shown: &Path, entry: &DirEntry, target: &Path) -> anyhow::Result<()> {
-        let place = self.system.read_link(&entry.path());
-        let place = match place {
-            Ok(place) if !self.failed.replace(false) => place,
+        let place = match self.system.read_link(&entry.path()) {
+            Ok(place) if !self.mark.is(place.as_ref()) => place,
             _ => return self.lost(shown, "symlink", "where it leads cannot be read"),
         };
         let place: &[u8] = place.as_ref();
@@ -229,7 +300,7 @@ impl Work<'_> {
             Err(error) => return self.lost(shown, "file", &error.to_string()),
         };
         let part = target.with_file_name(PART);
-        let (sha256, lost, _guard) = self.write(&mut input, size, &part).inspect_err(|_| {
+        let (sha256, lost, _guard) = self.write(entry, &mut input, size, &part).inspect_err(|_| {
             let _ = std::fs::remove_file(&part);
         })?;
         self.attributes(found, &part);
@@ -245,6 +316,7 @@ impl Work<'_> {
     /// The file as a part file, read back. Errors are those of the target.
     fn write(
         &mut self,
+        entry: &DirEntry,
         input: &mut ext4_view::File,
         size: u64,
         part: &Path,
@@ -257,17 +329,24 @@ impl Work<'_> {
         let mut buffer = vec![0; STEP];
         let mut at = 0_u64;
         while at < size {
-            self.failed.set(false);
+            // Never more than to the end of a block; nothing behind an error is asked for.
             let read = input.read_bytes(&mut buffer).unwrap_or(0);
             let rest = size.saturating_sub(at);
             let length = if read == 0 { rest } else { (read as u64).min(rest) };
-            if read == 0 || self.failed.replace(false) {
+            if read == 0 {
                 lose(&mut lost, at, length);
                 zeros(&mut hash, length);
-            } else {
-                let bytes = buffer.get(..read).unwrap_or_default();
-                hash.update(bytes);
-                Sparse(&output).take(at, bytes).with_context(failed)?;
+            }
+            let mut piece_at = at;
+            for piece in buffer.get(..read).unwrap_or_default().chunks(MARK) {
+                if self.mark.is(piece) && !(piece.len() < SHORT && self.is_data(entry, piece_at, piece)) {
+                    lose(&mut lost, piece_at, piece.len() as u64);
+                    zeros(&mut hash, piece.len() as u64);
+                } else {
+                    hash.update(piece);
+                    Sparse(&output).take(piece_at, piece).with_context(failed)?;
+                }
+                piece_at = piece_at.saturating_add(piece.len() as u64);
             }
             at = at.saturating_add(length);
         }
@@ -279,6 +358,29 @@ impl Work<'_> {
             "the target disk gives back other bytes than were written to it: it is failing; use another disk"
         );
         Ok((hex(&digest), lost, guard))
+    }
+
+    /// Whether the end of a file that looks like the mark, but is too short to be sure, is data: then it looks the same when
+    /// another mark is used.
+    fn is_data(&self, entry: &DirEntry, place: u64, piece: &[u8]) -> bool {
+        let Ok(system) = open(&self.view, &self.mark.another()) else { return false };
+        let Ok(mut input) = system.open(&entry.path()) else { return false };
+        let mut buffer = vec![0; STEP];
+        loop {
+            let at = input.position();
+            match input.read_bytes(&mut buffer) {
+                Ok(read) if read > 0 => {
+                    let inside = place
+                        .checked_sub(at)
+                        .and_then(|inside| usize::try_from(inside).ok())
+                        .filter(|inside| *inside < read);
+                    if let Some(here) = inside.and_then(|inside| buffer.get(inside..read)) {
+                        return here == piece;
+                    }
+                }
+                _ => return false,
+            }
+        }
     }
 
     fn count(&mut self, mut entry: Entry, name: &Path) -> anyhow::Result<()> {

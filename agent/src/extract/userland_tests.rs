@@ -62,13 +62,13 @@ fn a_lost_block_costs_its_file_and_is_told() {
     let lost = 80 * 4096;
     let hole = bytes.chunks(4096).position(|block| block == &photo()[lost..lost + 4096]).unwrap() * 4096;
     let view: View = Arc::new(Broken { bytes, hole: hole as u64..hole as u64 + 4096 });
-    let failed = Rc::new(Cell::new(false));
-    let system = open(&view, &failed).unwrap();
+    let mark = Mark::new();
+    let system = open(&view, &mark).unwrap();
     std::fs::create_dir(folder.path().join("out")).unwrap();
     let job = job(folder.path(), &image);
     let manifest = Manifest::begin(&job.target, "x", false).unwrap();
     let mut tell = |_: &str| {};
-    let mut work = Work { system, failed, job: &job, manifest, done: Done::default(), things: 0, tell: &mut tell };
+    let mut work = Work { system, view, mark, job: &job, manifest, done: Done::default(), things: 0, tell: &mut tell };
     work.directory(&mut Vec::new(), 0).unwrap();
     assert_eq!(
         (work.done.counts.copied, work.done.counts.damaged, work.done.counts.lost_bytes),
@@ -80,6 +80,25 @@ fn a_lost_block_costs_its_file_and_is_told() {
     let mut expected = photo();
     expected[lost..lost + 4096].fill(0);
     assert!(damaged == expected);
+}
+
+#[test]
+fn a_mark_is_sound_as_nothing_and_no_two_are_the_same() {
+    let mark = Mark::new();
+    let mut block = vec![0; 4096];
+    mark.fill(3 * 4096, &mut block);
+    assert!(block.chunks(MARK).all(|piece| mark.is(piece)) && mark.is(&block[..100]));
+    for inode in block.chunks(INODE) {
+        assert!(inode[1] >= 0xf4);
+        assert_eq!(inode[4..6], [0, 0]);
+    }
+    for number in block.chunks(4) {
+        assert!(u64::from(u32::from_le_bytes(number.try_into().unwrap())) >= MOST_BLOCKS);
+    }
+    assert!(!Mark::new().is(&block[..MARK]));
+    let mut middle = [0; 8];
+    mark.fill(4096 + 512, &mut middle);
+    assert_eq!(middle, block[512..520]);
 }
 
 struct Broken {
@@ -98,6 +117,28 @@ impl ReadAt for Broken {
             return Err(std::io::ErrorKind::Other.into());
         }
         self.bytes.read_at(offset, into)
+    }
+}
+
+/// Ends of files of every first byte, one of which is that of the mark.
+#[test]
+fn a_short_end_that_looks_like_the_mark_is_data_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = folder.path().join("content");
+    std::fs::create_dir(&content).unwrap();
+    for byte in 0..=255_u8 {
+        std::fs::write(content.join(byte.to_string()), [vec![7; 1024], vec![byte]].concat()).unwrap();
+    }
+    let image = folder.path().join("volume.img");
+    File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    let mut mke2fs = Command::new("mke2fs");
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-b", "1024", "-d"]).arg(&content).arg(&image);
+    assert!(mke2fs.output().unwrap().status.success());
+    let done = copy(&job(folder.path(), &image), &mut |_| {}).unwrap();
+    assert_eq!((done.counts.copied, done.counts.damaged), (256, 0), "{:?}", done.losses);
+    for byte in 0..=255_u8 {
+        let copied = std::fs::read(folder.path().join("out").join(byte.to_string())).unwrap();
+        assert_eq!(copied.last(), Some(&byte));
     }
 }
 
