@@ -120,8 +120,8 @@ fn rebuild_as(pool: &Pool, options: &RebuildOptions, claimed: bool) {
     let found = checked(&rebuilt);
     // A family that is wrongly claimed to be known may be one that such a pool cannot be of.
     let worst = if claimed { Verdict::Reported } else { Verdict::Clean };
-    // Flags that nobody knows are kept, and noted again.
-    let noted = |finding: &Finding| matches!(finding.kind, Kind::UnknownFlags { .. });
+    // Flags and features that nobody knows are kept, and noted again.
+    let noted = |finding: &Finding| matches!(finding.kind, Kind::UnknownFlags { .. } | Kind::ReadOnlyFeatures { .. });
     let clean = found.verdict <= worst || found.findings.iter().all(noted);
     assert!(clean, "{:?}: {:?}", options.format, found.findings);
     says_nothing_else(pool, &rebuilt, &report);
