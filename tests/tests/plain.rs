@@ -159,6 +159,32 @@ fn a_file_system_that_cannot_be_mounted_is_repaired_on_an_overlay() {
     end(machine);
 }
 
+/// Blocks of 64 KiB, as some ARM models make them: the kernel does not mount them, the files come out all the same.
+#[test]
+fn auto_reads_blocks_that_the_kernel_does_not_mount() {
+    let folder = TempDir::new().unwrap();
+    let (_, hash) = file_system(folder.path());
+    let image = sparse(&folder.path().join("large.img"), 64 << 20);
+    let mut mke2fs = Command::new("mke2fs");
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-b", "65536", "-d"]).arg(folder.path().join("content")).arg(&image);
+    assert!(mke2fs.output().unwrap().status.success());
+    let options = ForgeOptions { compact: true, ..ForgeOptions::default() };
+    let forged = forge_static(&image, &options, folder.path()).unwrap();
+    let target = sparse(&folder.path().join("target.img"), 128 << 20);
+    let settings = Settings::new(&Image::from_environment().unwrap());
+    let settings = forged.disks.iter().fold(settings, |all, disk| all.source(disk));
+    let mut machine = settings.writable(&target).boot().unwrap();
+    let last = format!("/dev/vd{}", char::from(b'a' + u8::try_from(forged.disks.len()).unwrap()));
+    let refused = machine.run(&["mount", "vg288/lv1"]).unwrap();
+    assert!(refused.code == 4 && refused.stderr.contains("--without-mount"), "{} {}", refused.code, refused.stderr);
+    let said = machine.run(&["auto", "--yes", "--format", "--target", &last]).unwrap();
+    assert_eq!(said.code, 0, "{}{}", said.stdout, said.stderr);
+    let look = format!("mount -o ro {last} /mnt && sha256sum /mnt/vg288-lv1/Public/photo.raw; umount /mnt");
+    let found = machine.shell(&look).unwrap().success().unwrap();
+    assert!(found.starts_with(&hash), "{found}");
+    end(machine);
+}
+
 /// QNAP's mark with the features on that it contradicts: indexes in another order, checksums where the mark is.
 #[test]
 fn a_file_system_with_qnaps_mark_and_misleading_features() {
