@@ -7,6 +7,8 @@ use crate::units::Sectors;
 /// Who holds what in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
+    /// Number of the row of chunks, from 0.
+    pub number: u64,
     /// Members of the array.
     pub members: usize,
     /// Role that holds the parity.
@@ -114,7 +116,7 @@ impl Rows {
             (_, false) => Some(p.checked_add(1)?.checked_rem(self.members)?),
         };
         let role = |number: u64| usize::try_from(number).ok();
-        Some(Row { members: role(self.members)?, p: role(p)?, q: q.and_then(role) })
+        Some(Row { number: stripe, members: role(self.members)?, p: role(p)?, q: q.and_then(role) })
     }
 
     pub(super) fn locate(&self, sector: Sectors) -> Option<Run> {

@@ -67,7 +67,7 @@ fn every_parity_layout_is_the_kernels() {
             for chunk in 0..40 * data {
                 let (role, p, q) = reference(level, layout, n, chunk);
                 let run = geometry.locate(Sectors(chunk as u64 * 8 + 3)).unwrap();
-                let row = Row { members: n, p, q };
+                let row = Row { number: (chunk / data) as u64, members: n, p, q };
                 let place = Place { role, sector: Sectors((chunk / data) as u64 * 8 + 3) };
                 let expected = Run { length: Sectors(5), target: Target::Parity(place, row) };
                 assert_eq!(run, expected, "level {level} layout {layout} of {n}: chunk {chunk}");
@@ -142,8 +142,8 @@ fn any_one_or_two_lost_members_come_back() {
 
 #[test]
 fn what_cannot_come_back_is_not_made_up() {
-    let five = Row { members: 4, p: 3, q: None };
-    let six = Row { members: 5, p: 3, q: Some(4) };
+    let five = Row { number: 0, members: 4, p: 3, q: None };
+    let six = Row { number: 0, members: 5, p: 3, q: Some(4) };
     let byte: Option<&[u8]> = Some(&[7]);
     assert_eq!(five.rebuild(0, &[None, None, byte, byte]), None);
     assert_eq!(five.rebuild(0, &[byte, byte, byte, None]), None);

@@ -1,6 +1,7 @@
 //! Rows of RAID 4, 5 and 6: data against parity.
 
 use super::{AT_START, Findings, LIKELY, SAMPLE_BYTES, SAMPLE_SECTORS, Sampler, tolerable};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use tierlift_ondisk::lvm_label::Label;
 use tierlift_ondisk::raid::{Place, Row, Run, Target};
@@ -127,10 +128,11 @@ impl Rows {
         rows.filter(|(_, bytes)| full(bytes)).map(|(role, _)| role).collect()
     }
 
-    /// RAID 5's parity is the same in every order, but parity is zero only where all data are: the members that hold zeros
-    /// tell which of them cannot be the parity of a row.
+    /// RAID 5's parity is the same in every order, but parity is seldom zero where not all data are: the members that hold
+    /// zeros tell which of them is hardly the parity of a row. Equal data cancel out, and then do so all along a row of chunks:
+    /// each row counts once, and a member only as empty when all samples of the row found it so.
     pub(super) fn judge_order(&self, sampler: &Sampler<'_>, findings: &mut Findings) {
-        let rows: Vec<(usize, Vec<bool>)> = self.samples.iter().filter_map(Sample::zeros).collect();
+        let rows = self.rows_with_zeros();
         let against = |order: &[usize]| {
             let is_zero = |(p, zeros): &&(usize, Vec<bool>)| {
                 order.get(*p).and_then(|role| zeros.get(*role)).copied().unwrap_or(false)
@@ -156,6 +158,21 @@ impl Rows {
                 .evidence
                 .push(format!("the order of the members is right in {} rows with empty parts", rows.len()));
         }
+    }
+
+    /// For each row of chunks the role of its parity, and which members are empty in all of its samples.
+    fn rows_with_zeros(&self) -> Vec<(usize, Vec<bool>)> {
+        let mut rows: BTreeMap<u64, (usize, Vec<bool>)> = BTreeMap::new();
+        for sample in &self.samples {
+            let Some((p, zeros)) = sample.zeros() else { continue };
+            match rows.entry(sample.row.number) {
+                Entry::Vacant(vacant) => drop(vacant.insert((p, zeros))),
+                Entry::Occupied(mut known) => {
+                    known.get_mut().1.iter_mut().zip(zeros).for_each(|(all, here)| *all &= here);
+                }
+            }
+        }
+        rows.into_values().collect()
     }
 }
 
