@@ -46,8 +46,21 @@ struct World {
     random: Random,
     /// One byte in so many is damaged, on the way up and on the way down; 0 for a good line.
     chance: u64,
+    /// What happens to whole frames.
+    frames: Option<FrameFaults>,
+    /// Every command that was begun.
+    begun: Vec<Vec<String>>,
     cut: bool,
     hung_up: usize,
+}
+
+/// What has happened to frames so far.
+#[derive(Debug, Default)]
+struct FrameFaults {
+    carried: usize,
+    flipped: usize,
+    dropped: usize,
+    repeated: usize,
 }
 
 impl World {
@@ -60,12 +73,39 @@ impl World {
             down: VecDeque::new(),
             random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
             chance,
+            frames: None,
+            begun: Vec::new(),
             cut: false,
             hung_up: 0,
         }))
     }
 
+    /// What arrives of a frame: the same, with one bit flipped, nothing, or the same twice.
+    fn frame(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let (fate, place) = (self.random.next() % 10, self.random.next() as usize);
+        let Some(faults) = self.frames.as_mut().filter(|_| !bytes.is_empty()) else { return bytes.to_vec() };
+        faults.carried += 1;
+        let mut out = bytes.to_vec();
+        match fate {
+            0 => {
+                faults.flipped += 1;
+                out[place / 8 % bytes.len()] ^= 1 << (place % 8);
+            }
+            1 => {
+                faults.dropped += 1;
+                out.clear();
+            }
+            2 => {
+                faults.repeated += 1;
+                out.extend(bytes);
+            }
+            _ => {}
+        }
+        out
+    }
+
     fn damage(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let bytes = &self.frame(bytes);
         let mut out = Vec::new();
         for &byte in bytes {
             if !self.random.one_in(self.chance) {
@@ -105,6 +145,7 @@ impl World {
     }
 
     fn start(&mut self, argv: &[String]) {
+        self.begun.push(argv.to_vec());
         let words = argv.iter().map(String::as_str).collect::<Vec<_>>();
         match words[..] {
             ["print", pieces, code] => {
@@ -223,6 +264,36 @@ fn output_arrives_whole_over_bad_lines() {
         skipped += client.skipped();
     }
     assert!(skipped > 0, "the lines were not bad at all");
+}
+
+/// More than 1,000 frames, three in ten of them with a bit flipped, dropped or sent twice: every command is begun exactly once
+/// and as it was asked for, and every result is right.
+#[test]
+fn a_thousand_frames_on_a_bad_line_execute_nothing_wrong() {
+    let (mut carried, mut flipped, mut dropped, mut repeated) = (0, 0, 0, 0);
+    for seed in 0..20 {
+        let world = World::new(1000 + seed, 0);
+        world.borrow_mut().frames = Some(FrameFaults::default());
+        let mut client = Client::connect(Line(world.clone()), PATIENCE * 1000).unwrap();
+        let mut asked = Vec::new();
+        for number in 0..12 {
+            let (pieces, code) = (number % 5, number);
+            let argv = ["print".to_owned(), pieces.to_string(), code.to_string()];
+            let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+            let (stdout, stderr) = expected(pieces);
+            assert_eq!(collect(&mut client, &words).unwrap(), (Exit::Code(code as i32), stdout, stderr), "seed {seed}");
+            asked.push(argv.to_vec());
+        }
+        let world = world.borrow();
+        assert_eq!(world.begun, asked, "seed {seed}: a command was begun that nobody asked for, or twice");
+        let faults = world.frames.as_ref().unwrap();
+        carried += faults.carried;
+        flipped += faults.flipped;
+        dropped += faults.dropped;
+        repeated += faults.repeated;
+    }
+    println!("{carried} frames: {flipped} with a bit flipped, {dropped} dropped, {repeated} sent twice");
+    assert!(carried >= 1000 && flipped >= 100 && dropped >= 100 && repeated >= 100, "the line was not bad enough");
 }
 
 #[test]
