@@ -9,7 +9,8 @@ use crate::case::{self, Copied};
 use crate::extract::copy::{Job, outcome, run as copy};
 use crate::extract::mount::readable;
 use crate::extract::{image, room, target, userland};
-use crate::unlock::crypt;
+use crate::network::rsync::{self, Access, Place};
+use crate::unlock::{crypt, prompt};
 use anyhow::Context;
 use serde_json::json;
 use std::path::{Component, Path, PathBuf};
@@ -20,7 +21,7 @@ use std::path::{Component, Path, PathBuf};
 pub(super) struct Args {
     /// VG/LV, VG/LV:FOLDER, or a folder
     source: String,
-    /// A disk with a file system (/dev/sdb1), a folder on it (/dev/sdb1:FOLDER), or a folder
+    /// A disk with a file system (/dev/sdb1), a folder on it (/dev/sdb1:FOLDER), a folder, or by rsync over SSH USER@HOST:FOLDER
     target: String,
     /// Copy the volume itself as one sparse image file: for LUNs, and file systems that nothing here can read
     #[arg(long, conflicts_with = "force")]
@@ -31,6 +32,13 @@ pub(super) struct Args {
     /// Replace files on the target that differ
     #[arg(long)]
     force: bool,
+    /// Private key for a copy to USER@HOST:FOLDER, in dropbear's form; without it the password is asked, or is the first line of
+    /// standard input
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// TCP port of the SSH server of USER@HOST:FOLDER
+    #[arg(long)]
+    port: Option<u16>,
     #[command(flatten)]
     disks: DiskArgs,
     #[command(flatten)]
@@ -55,6 +63,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         Source::Folder(_) if !is_appliance() => None,
         _ => Some(args.disks.look()?),
     };
+    if let Some(place) = Place::parse(&args.target).filter(|_| !Path::new(&args.target).exists()) {
+        return over_network(&args, source, session.as_mut(), &place);
+    }
     // The target first: if it is the wrong disk, nothing at all is done.
     let sources = session.as_ref().map(Session::sources).unwrap_or_default();
     let target = target::open(&args.target, &sources)?;
@@ -68,6 +79,43 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     case::keep(|case| case.copied(done.clone()))?;
     tell(&done, args.json);
     Ok(outcome(&done.counts))
+}
+
+/// To another machine, by rsync over SSH.
+fn over_network(
+    args: &Args,
+    source: Source<'_>,
+    session: Option<&mut Session>,
+    place: &Place,
+) -> anyhow::Result<Outcome> {
+    if args.image || args.without_mount || args.force {
+        let message = "--image, --without-mount and --force are for copies to a disk or a share, not for USER@HOST";
+        return Err(Failure::usage(message).into());
+    }
+    let (name, root) = shown(args, source, session)?;
+    let mut access = Access { identity: args.identity.clone(), port: args.port, password: None };
+    if access.identity.is_none() {
+        access.password = Some(prompt::password(&format!("Password of {}: ", place.login))?);
+    }
+    let done = rsync::copy(&name, &root, place, &access, &mut |line| eprintln!("copy: {line}"))?;
+    case::keep(|case| case.copied(done.clone()))?;
+    tell(&done, args.json);
+    Ok(outcome(&done.counts))
+}
+
+/// The name of what is copied, and the folder where it is to be seen.
+fn shown(args: &Args, source: Source<'_>, session: Option<&mut Session>) -> anyhow::Result<(String, PathBuf)> {
+    match (source, session) {
+        (Source::Volume(volume, below), Some(session)) => {
+            let shown = super::mount::mount(session, volume, None, &args.stack.clone().request_or_active())?;
+            let (mounted, done) = (shown.directory, shown.done);
+            done.notes.iter().for_each(|note| eprintln!("copy: note: {note}"));
+            let root = below.map_or(Ok(mounted.clone()), |below| inside(&mounted, below))?;
+            Ok((args.source.clone(), root))
+        }
+        (Source::Folder(root), _) => Ok((root.display().to_string(), root)),
+        (Source::Volume(volume, _), None) => anyhow::bail!("{volume}: no disks were looked at"),
+    }
 }
 
 fn copy_to(
@@ -85,15 +133,7 @@ fn copy_to(
         _ if args.image || args.without_mount => {
             return Err(Failure::usage("--image and --without-mount copy a whole volume: give VG/LV").into());
         }
-        (Source::Volume(volume, below), Some(session)) => {
-            let shown = super::mount::mount(session, volume, None, &args.stack.clone().request_or_active())?;
-            let (mounted, done) = (shown.directory, shown.done);
-            done.notes.iter().for_each(|note| eprintln!("copy: note: {note}"));
-            let root = below.map_or(Ok(mounted.clone()), |below| inside(&mounted, below))?;
-            (args.source.clone(), root)
-        }
-        (Source::Folder(root), _) => (root.display().to_string(), root),
-        (Source::Volume(volume, _), None) => anyhow::bail!("{volume}: no disks were looked at"),
+        (source, session) => shown(args, source, session)?,
     };
     let job = Job { name, source: root, target: target.folder.clone(), force: args.force };
     check(&job)?;

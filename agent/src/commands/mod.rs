@@ -8,9 +8,12 @@ mod auto;
 mod console;
 mod copy;
 mod deactivate;
+mod fetch;
 mod fsck;
+mod job;
 mod lvm;
 mod mount;
+mod network;
 mod outcome;
 mod pool;
 mod remote;
@@ -18,6 +21,7 @@ mod repair;
 mod report;
 mod scan;
 mod serve;
+mod share;
 mod shell;
 mod text;
 mod unlock;
@@ -58,8 +62,12 @@ enum Verb {
     Mount(mount::Args),
     /// Copy files out to another disk, verified (appliance)
     Copy(copy::Args),
+    Network(network::Args),
+    Share(share::Args),
     /// Tell the case so far
     Report(report::Args),
+    Job(job::Args),
+    Fetch(fetch::Args),
     /// Run a verb on an appliance at the other end of a serial line
     Remote(remote::Args),
     /// Run a program of the appliance (for experts; appliance)
@@ -93,7 +101,11 @@ pub fn main() -> ExitCode {
         Verb::Fsck(args) => fsck::run(args),
         Verb::Mount(args) => mount::run(args),
         Verb::Copy(args) => copy::run(args),
+        Verb::Network(args) => network::run(args),
+        Verb::Share(args) => share::run(args),
         Verb::Report(args) => report::run(args),
+        Verb::Job(args) => job::run(args),
+        Verb::Fetch(args) => fetch::run(&args),
         Verb::Remote(args) => remote::run(args),
         Verb::Shell(args) => shell::run(args),
         Verb::Console(args) => console::run(args),

@@ -12,7 +12,7 @@ pub struct Topic {
 }
 
 /// The agent's verbs in the order a recovery takes them.
-pub const VERBS: [Topic; 12] = [
+pub const VERBS: [Topic; 15] = [
     Topic { verb: "auto", does: "does all of it, asking what it must know", example: "auto" },
     Topic { verb: "scan", does: "shows what is on the disks, and what is wrong", example: "scan" },
     Topic { verb: "repair", does: "makes new metadata for a damaged pool", example: "repair vg288/tp1" },
@@ -21,7 +21,10 @@ pub const VERBS: [Topic; 12] = [
     Topic { verb: "fsck", does: "checks its file system; repairs on an overlay", example: "fsck vg288/lv1" },
     Topic { verb: "mount", does: "shows its files in a folder, read-only", example: "mount vg288/lv1 /mnt/volume" },
     Topic { verb: "copy", does: "copies its files to another disk and verifies", example: "copy vg288/lv1 /dev/sdc" },
+    Topic { verb: "network", does: "switches the network on, mounts shared folders", example: "network up" },
+    Topic { verb: "share", does: "lets other machines fetch files by SFTP", example: "share start" },
     Topic { verb: "report", does: "tells what was found, done and lost so far", example: "report" },
+    Topic { verb: "job", does: "lets a command go on without this line", example: "job start auto --yes" },
     Topic { verb: "deactivate", does: "takes volumes and overlays away again", example: "deactivate --all --unmount" },
     Topic { verb: "lvm", does: "shows volume groups and older texts of them", example: "lvm generations" },
     Topic { verb: "pool", does: "looks into a pool's metadata, for experts", example: "pool stat --meta /dev/sdb" },

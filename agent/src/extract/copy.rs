@@ -25,7 +25,7 @@ const MAX_LINKS: usize = 1_000_000;
 /// No file of ext4 is larger than 16 TiB: more is damage, and would take for ever to read.
 const MAX_FILE: u64 = 16 << 40;
 /// Losses told in the report; all are in the manifest.
-pub(super) const MAX_LOSSES: usize = 200;
+pub const MAX_LOSSES: usize = 200;
 /// Time between progress lines.
 const PROGRESS: Duration = Duration::from_secs(5);
 /// A clock of FAT counts in steps of two seconds.

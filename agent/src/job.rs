@@ -1,0 +1,149 @@
+//! Jobs: verbs that go on when the one who started them is gone, and can be followed again.
+//!
+//! Each has a folder with what it was asked for, what it says, and how it ended. A keeper process of its own waits for the end.
+
+use crate::commands::{Failure, Outcome};
+use crate::console::child::this_program;
+use anyhow::Context;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+const FOLDER: &str = "/run/tierlift/jobs";
+const PAUSE: Duration = Duration::from_millis(200);
+/// What is read of the output at once.
+const PIECE: usize = 64 << 10;
+/// Jobs kept; there are never so many.
+const MOST: u32 = 10_000;
+
+/// A job and how it is going.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Job {
+    /// Its number, from 1.
+    pub number: u32,
+    /// The verb and its words.
+    pub words: Vec<String>,
+    /// Exit code; `None` while it runs.
+    pub exit: Option<u8>,
+    /// Bytes of output so far.
+    pub output: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Asked {
+    words: Vec<String>,
+}
+
+fn folder(number: u32) -> PathBuf {
+    PathBuf::from(FOLDER).join(number.to_string())
+}
+
+/// Starts a verb as a job and answers its number.
+///
+/// # Errors
+/// No folder or process can be made for it.
+pub fn start(words: &[String]) -> anyhow::Result<u32> {
+    fs::create_dir_all(FOLDER).with_context(|| format!("{FOLDER} cannot be made"))?;
+    // Making the folder is what takes a number: two starts at once get two.
+    let number = (1..MOST).find(|number| fs::create_dir(folder(*number)).is_ok());
+    let number = number.with_context(|| format!("no further job can be made in {FOLDER}"))?;
+    let folder = folder(number);
+    fs::write(folder.join("asked"), serde_json::to_vec(&Asked { words: words.to_vec() })?)?;
+    File::create(folder.join("output"))?;
+    let mut keeper = this_program(&["job", "keep", &number.to_string()]);
+    keeper.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    keeper.spawn().context("the job cannot be started")?;
+    Ok(number)
+}
+
+/// Runs a job to its end: what its keeper does.
+///
+/// # Errors
+/// There is no such job, or it cannot be started.
+pub fn keep(number: u32) -> anyhow::Result<()> {
+    let folder = folder(number);
+    let asked: Asked = serde_json::from_slice(&fs::read(folder.join("asked"))?)?;
+    let output = File::options().append(true).open(folder.join("output"))?;
+    let mut verb = this_program(&asked.words);
+    verb.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
+    let mut child = verb.spawn()?;
+    fs::write(folder.join("process"), child.id().to_string())?;
+    let status = child.wait()?;
+    // As shells do: a program that was killed ends with 128 and the signal's number.
+    let code = status.code().or_else(|| status.signal().map(|signal| signal.saturating_add(128)));
+    let code = code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX);
+    let fresh = folder.join("exit.new");
+    fs::write(&fresh, code.to_string())?;
+    Ok(fs::rename(fresh, folder.join("exit"))?)
+}
+
+/// One job.
+///
+/// # Errors
+/// There is none of this number.
+pub fn look(number: u32) -> anyhow::Result<Job> {
+    let folder = folder(number);
+    let asked = fs::read(folder.join("asked")).map_err(|_| Failure {
+        outcome: Outcome::FAILED,
+        message: format!("there is no job {number}; `job list` shows all since the machine was started"),
+    })?;
+    let asked: Asked = serde_json::from_slice(&asked)?;
+    let exit = fs::read_to_string(folder.join("exit")).ok().and_then(|text| text.trim().parse().ok());
+    let output = fs::metadata(folder.join("output")).map_or(0, |found| found.len());
+    Ok(Job { number, words: asked.words, exit, output })
+}
+
+/// All jobs, in the order they were started.
+pub fn all() -> Vec<Job> {
+    let entries = fs::read_dir(FOLDER).into_iter().flatten();
+    let mut numbers: Vec<u32> =
+        entries.filter_map(|entry| entry.ok()?.file_name().to_string_lossy().parse().ok()).collect();
+    numbers.sort_unstable();
+    numbers.into_iter().filter_map(|number| look(number).ok()).collect()
+}
+
+/// Writes the output of a job from a place on, as it comes, until the job has ended; answers its exit code.
+///
+/// # Errors
+/// There is no such job, or nothing can be written.
+pub fn follow(number: u32, from: u64, out: &mut dyn Write) -> anyhow::Result<u8> {
+    look(number)?;
+    let mut output = File::open(folder(number).join("output"))?;
+    output.seek(SeekFrom::Start(from))?;
+    let mut piece = vec![0; PIECE];
+    loop {
+        // Asked before reading: what was said before the end is then read in any case.
+        let exit = look(number)?.exit;
+        loop {
+            let count = output.read(&mut piece)?;
+            if count == 0 {
+                break;
+            }
+            out.write_all(piece.get(..count).unwrap_or_default())?;
+        }
+        out.flush()?;
+        if let Some(exit) = exit {
+            return Ok(exit);
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Asks a job to stop, as Ctrl-C does.
+///
+/// # Errors
+/// There is no such job, or it has ended.
+pub fn cancel(number: u32) -> anyhow::Result<()> {
+    if look(number)?.exit.is_some() {
+        let message = format!("job {number} has ended already");
+        return Err(Failure { outcome: Outcome::FAILED, message }.into());
+    }
+    let process: i32 = fs::read_to_string(folder(number).join("process"))?.trim().parse()?;
+    killpg(Pid::from_raw(process), Signal::SIGINT).context("the job cannot be reached")
+}
