@@ -153,6 +153,12 @@ pub struct Counts {
     pub bytes: u64,
     /// Bytes that could not be read.
     pub lost_bytes: u64,
+    /// Files among them that a repair of the file system left without a name, in lost+found.
+    #[serde(default)]
+    pub nameless: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub nameless_bytes: u64,
 }
 
 /// Something that was done.

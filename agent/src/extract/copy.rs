@@ -2,6 +2,7 @@
 
 use super::attributes;
 use super::file::{self, Content, Nowhere, Sparse, hex};
+use super::lost_found;
 use super::manifest::{Entry, Manifest, State};
 use super::walk::{Met, Walk};
 use crate::case::Counts;
@@ -24,6 +25,8 @@ const DAMAGED: &str = ".damaged";
 const MAX_LINKS: usize = 1_000_000;
 /// No file of ext4 is larger than 16 TiB: more is damage, and would take for ever to read.
 const MAX_FILE: u64 = 16 << 40;
+/// Damaged files looked for in older snapshots.
+const MAX_DAMAGED: usize = 10_000;
 /// Losses told in the report; all are in the manifest.
 pub const MAX_LOSSES: usize = 200;
 /// Time between progress lines.
@@ -51,6 +54,8 @@ pub struct Done {
     pub counts: Counts,
     /// The first of the files that were lost or not copied, each with why.
     pub losses: Vec<String>,
+    /// The first of the files that could not be read whole, by path in the source.
+    pub damaged: Vec<PathBuf>,
     /// Where the manifest lies.
     pub manifest: PathBuf,
 }
@@ -189,6 +194,9 @@ impl Copy<'_> {
                 if entry.state != State::Damaged && found.nlink() > 1 && self.links.len() < MAX_LINKS {
                     self.links.insert((found.dev(), found.ino()), path.to_owned());
                 }
+                if entry.state == State::Damaged && self.done.damaged.len() < MAX_DAMAGED {
+                    self.done.damaged.push(path.to_owned());
+                }
                 self.count(&entry);
                 self.manifest.add(&entry)
             }
@@ -325,6 +333,10 @@ impl Copy<'_> {
             self.loss(format!("{}: {lost} of {} bytes cannot be read", entry.path, entry.size));
         }
         let counts = &mut self.done.counts;
+        if Path::new(&entry.path).starts_with(lost_found::FOLDER) {
+            counts.nameless = counts.nameless.saturating_add(1);
+            counts.nameless_bytes = counts.nameless_bytes.saturating_add(entry.size);
+        }
         let counter = match entry.state {
             State::Identical => &mut counts.identical,
             State::Damaged => &mut counts.damaged,
@@ -378,6 +390,16 @@ fn write(input: &File, size: u64, part: &Path) -> Result<(Content, Unfinished), 
         return Err(Stop::Target(anyhow::anyhow!(text)));
     }
     Ok((content, guard))
+}
+
+/// Whether this is a file, and every byte of it can be read.
+pub fn is_whole(path: &Path) -> bool {
+    let whole = || -> io::Result<bool> {
+        let file = File::options().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path)?;
+        let found = file.metadata()?;
+        Ok(found.is_file() && found.len() <= MAX_FILE && file::read(&file, found.len(), &mut Nowhere)?.lost.is_empty())
+    };
+    whole().unwrap_or(false)
 }
 
 /// The hash when both files hold the same.

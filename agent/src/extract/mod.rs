@@ -8,6 +8,7 @@ pub mod copy;
 pub mod ext4;
 mod file;
 pub mod image;
+pub mod lost_found;
 pub mod manifest;
 pub mod mount;
 pub mod room;

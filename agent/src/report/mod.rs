@@ -1,6 +1,7 @@
 //! What was found, done and lost, as text.
 
 mod html;
+mod shares;
 
 pub use html::html;
 
@@ -110,6 +111,7 @@ fn recovered(out: &mut String, copy: &Copied) {
             &format!("  {} owners, times or attributes could not be kept on the target", counts.attributes_dropped),
         );
     }
+    line(out, &format!("  {}", shares::shares(counts)));
     line(out, &format!("  every file with its SHA-256: {}", copy.manifest));
 }
 

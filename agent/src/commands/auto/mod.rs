@@ -4,6 +4,7 @@
 //! was cut short goes on where it was, and one that was finished changes nothing.
 
 mod journal;
+mod older;
 mod pools;
 mod questions;
 mod target;
@@ -43,6 +44,9 @@ pub(super) struct Args {
     /// Snapshots, too
     #[arg(long, conflicts_with = "volumes")]
     snapshots: bool,
+    /// Fetch files that are damaged from older snapshots that have them whole, into a folder of their own
+    #[arg(long)]
+    from_snapshots: bool,
     /// Ask nothing: repair what is damaged, copy everything
     #[arg(long, requires = "target")]
     yes: bool,
@@ -148,7 +152,7 @@ impl Work<'_> {
         println!("Room on the target: {}.", room.human());
         for volume in &chosen {
             self.journal.save()?;
-            self.recover(volume)?;
+            self.recover(volume, args.from_snapshots)?;
         }
         Ok(())
     }

@@ -84,7 +84,7 @@ impl Work<'_> {
     }
 
     /// One volume's whole way. What fails is told and does not stop the others, unless the target cannot take more.
-    pub(super) fn recover(&mut self, volume: &Chosen) -> anyhow::Result<()> {
+    pub(super) fn recover(&mut self, volume: &Chosen, fetch: bool) -> anyhow::Result<()> {
         println!("\n{}:", volume.name);
         let directory = match self.shown(volume) {
             Ok(Shown::Files(directory)) => directory,
@@ -100,7 +100,10 @@ impl Work<'_> {
         if let Err(errno) = nix::mount::umount(&directory) {
             log::warn!("{} cannot be unmounted: {errno}", directory.display());
         }
-        self.copied(volume, done?)
+        let done = done?;
+        let damaged = done.damaged.clone();
+        self.copied(volume, done)?;
+        self.look_for_older(volume, &job.target, &damaged, fetch)
     }
 
     /// Tells and notes what a copy gave.
@@ -194,7 +197,7 @@ impl Work<'_> {
     }
 
     /// The device with the file system: the volume, or what was unlocked on it.
-    fn opened(&mut self, volume: &Chosen, active: &Active) -> anyhow::Result<PathBuf> {
+    pub(super) fn opened(&mut self, volume: &Chosen, active: &Active) -> anyhow::Result<PathBuf> {
         if let Some(open) = crypt::over_path(&active.path) {
             return Ok(open.path);
         }
