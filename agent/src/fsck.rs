@@ -1,14 +1,20 @@
 //! Checking and repairing a file system with e2fsck: looked at read-only, repaired only on an overlay.
 
 use anyhow::Context;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Lines kept; more are counted.
 const MOST_LINES: usize = 2000;
+/// How often it is asked whether to stop.
+const WATCH: Duration = Duration::from_millis(200);
 
 /// What e2fsck said.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -28,38 +34,75 @@ pub enum Way {
     Look,
     /// Answers yes to everything; for overlays.
     Repair,
+    /// Plays the journal back and does nothing else; for overlays.
+    Journal,
 }
 
-/// Runs e2fsck on a device. `tell` hears each line.
+/// Runs e2fsck on a device and keeps what it says.
 ///
 /// # Errors
 /// When it cannot be started, or was killed.
-pub fn run(device: &Path, way: Way, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Said> {
-    let answers = if way == Way::Look { "-n" } else { "-y" };
+pub fn run(device: &Path, way: Way) -> anyhow::Result<Said> {
+    Ok(run_unless(device, way, &|| false)?.unwrap_or_default())
+}
+
+/// Runs e2fsck on a device, and ends it as soon as `stop` says so; `None` when it was ended so.
+///
+/// # Errors
+/// When it cannot be started, or was killed by others.
+pub fn run_unless(device: &Path, way: Way, stop: &(dyn Fn() -> bool + Sync)) -> anyhow::Result<Option<Said>> {
     let mut command = Command::new("e2fsck");
-    command.args(["-f", answers]).arg(device).env("LC_ALL", "C");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.args(match way {
+        Way::Look => ["-f", "-n"].as_slice(),
+        Way::Repair => &["-f", "-y"],
+        Way::Journal => &["-E", "journal_only", "-y"],
+    });
+    command.arg(device).env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut process = command.spawn().context("e2fsck cannot be started; is it installed?")?;
-    let mut said = Said::default();
-    if let Some(output) = process.stdout.take() {
-        // Names on a damaged disk need be no text.
-        for line in BufReader::new(output).split(b'\n') {
-            let line = line.context("e2fsck's words cannot be read")?;
-            said.hear(&String::from_utf8_lossy(&line), tell);
+    let id = i32::try_from(process.id()).context("a process number")?;
+    let (over, stopped) = (AtomicBool::new(false), AtomicBool::new(false));
+    let watch = || {
+        while !over.load(Ordering::Relaxed) {
+            if stop() {
+                stopped.store(true, Ordering::Relaxed);
+                // When it has just ended by itself there is nobody to reach.
+                let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
+                return;
+            }
+            std::thread::sleep(WATCH);
         }
+    };
+    let (said, status) = std::thread::scope(|scope| {
+        scope.spawn(watch);
+        let said = process.stdout.take().map_or_else(|| Ok(Said::default()), Said::listen);
+        let status = process.wait();
+        over.store(true, Ordering::Relaxed);
+        (said, status)
+    });
+    if stopped.load(Ordering::Relaxed) {
+        return Ok(None);
     }
-    let status = process.wait().context("e2fsck cannot be waited for")?;
-    said.code = status.code().context("e2fsck was killed; is there enough memory?")?;
-    Ok(said)
+    let code = status.context("e2fsck cannot be waited for")?.code();
+    Ok(Some(Said { code: code.context("e2fsck was killed; is there enough memory?")?, ..said? }))
 }
 
 impl Said {
-    fn hear(&mut self, line: &str, tell: &mut dyn FnMut(&str)) {
+    fn listen(output: ChildStdout) -> anyhow::Result<Self> {
+        let mut said = Self::default();
+        // Names on a damaged disk need be no text.
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line.context("e2fsck's words cannot be read")?;
+            said.hear(&String::from_utf8_lossy(&line));
+        }
+        Ok(said)
+    }
+
+    fn hear(&mut self, line: &str) {
         let line = line.trim_end();
         if line.is_empty() {
             return;
         }
-        tell(line);
+        log::info!("e2fsck: {line}");
         if let Some(kind) = kind(line) {
             let count = self.kinds.entry(kind.to_owned()).or_default();
             *count = count.saturating_add(1);
@@ -126,7 +169,7 @@ mod tests {
     fn problems_are_counted_in_words() {
         let mut said = Said::default();
         let words = "Pass 1: Checking inodes\nUnattached inode 12\nUnattached inode 13\nFree blocks count wrong (1, counted=2).\n";
-        words.lines().for_each(|line| said.hear(line, &mut |_| {}));
+        words.lines().for_each(|line| said.hear(line));
         assert_eq!(said.kinds.values().sum::<u64>(), 3);
         assert!(said.summary().iter().any(|line| line.starts_with("2 x a file without a name")), "{said:?}");
     }
@@ -137,15 +180,15 @@ mod tests {
         let path = folder.path().join("volume");
         std::fs::File::create(&path).unwrap().set_len(4 << 20).unwrap();
         assert!(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&path).status().unwrap().success());
-        assert!(run(&path, Way::Look, &mut |_| {}).unwrap().is_clean());
+        assert!(run(&path, Way::Look).unwrap().is_clean());
         let wrong = ["-w", "-R", "set_inode_field <2> links_count 9"];
         assert!(Command::new("debugfs").args(wrong).arg(&path).output().unwrap().status.success());
         let before = std::fs::read(&path).unwrap();
-        let found = run(&path, Way::Look, &mut |_| {}).unwrap();
+        let found = run(&path, Way::Look).unwrap();
         assert!(!found.is_clean() && !found.summary().is_empty(), "{found:?}");
         assert!(before == std::fs::read(&path).unwrap(), "a look wrote");
-        let repaired = run(&path, Way::Repair, &mut |_| {}).unwrap();
+        let repaired = run(&path, Way::Repair).unwrap();
         assert_eq!(repaired.code, 1, "{repaired:?}");
-        assert!(run(&path, Way::Look, &mut |_| {}).unwrap().is_clean());
+        assert!(run(&path, Way::Look).unwrap().is_clean());
     }
 }

@@ -3,6 +3,7 @@
 use super::ioctl;
 use super::plan::{Backing, PlannedDevice, line};
 use super::sysfs;
+use super::volume_overlay::Fill;
 use super::wire::TargetLine;
 use anyhow::{Context, bail};
 use nix::mount::{MsFlags, mount};
@@ -124,6 +125,13 @@ pub fn memory_cap() -> anyhow::Result<Bytes> {
     let text = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo cannot be read")?;
     let total = total_memory(&text).context("/proc/meminfo does not tell MemTotal")?;
     Ok(Bytes(total.0 / 4))
+}
+
+/// How full the memory of stores is; `None` when there is none.
+pub fn memory_fill() -> Option<Fill> {
+    let found = rustix::fs::statvfs(MEMORY).ok()?;
+    let bytes = |blocks: u64| Bytes(blocks.saturating_mul(found.f_frsize));
+    Some(Fill { used: bytes(found.f_blocks.saturating_sub(found.f_bfree)), size: bytes(found.f_blocks) })
 }
 
 fn total_memory(text: &str) -> Option<Bytes> {

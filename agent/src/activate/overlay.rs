@@ -182,7 +182,8 @@ impl Slices {
         let waits = |place: &Extents| window(inventory, place).is_ok_and(|window| existing(choice, &window).is_none());
         let lengths = all_places(inventory).into_iter().filter(waits).map(|place| place.length.0);
         let waiting = lengths.fold(0, u64::saturating_add);
-        let free = scratch.size.0.saturating_sub(scratch.free_from.0.max(ALIGN));
+        // The other half is for overlays over volumes: what repairs of file systems write goes there.
+        let free = scratch.size.0.saturating_sub(scratch.free_from.0.max(ALIGN)) / 2;
         Self::Scratch { scratch, free, waiting }
     }
 

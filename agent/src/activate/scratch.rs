@@ -2,7 +2,7 @@
 
 use super::dm::DeviceMapper;
 use super::plan::Scratch;
-use super::{ioctl, names, signature, sysfs};
+use super::{ioctl, names, signature, sysfs, volume_overlay};
 use crate::block::FileView;
 use crate::commands::{Failure, Outcome};
 use anyhow::Context;
@@ -11,6 +11,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use tierlift_ondisk::units::Sectors;
 use tierlift_ondisk::view::ReadAt;
+
+/// Stores in memory are files behind loop devices.
+const LOOP_MAJOR: u64 = 7;
 
 /// Looks whether `path` may take overlays, and makes it writable.
 ///
@@ -98,18 +101,57 @@ fn check_unused(path: &Path) -> anyhow::Result<()> {
 
 /// First sector behind all stores on this disk.
 fn end_of_stores(dm: &DeviceMapper, number: sysfs::DeviceNumber) -> anyhow::Result<Sectors> {
-    let mut end = 0;
+    let of_disk = stores(dm)?.into_iter().filter(|store| store.disk == number);
+    Ok(Sectors(of_disk.map(|store| store.end).max().unwrap_or(0)))
+}
+
+/// The scratch disk that stores lie on already, with what is free behind them; `None` while all stores are in memory.
+///
+/// # Errors
+/// When device-mapper cannot be asked, or the disk cannot be looked at.
+pub fn in_use(dm: &DeviceMapper) -> anyhow::Result<Option<Scratch>> {
+    let Some(disk) = stores(dm)?.first().map(|store| store.disk) else { return Ok(None) };
+    let path = sysfs::path_of(disk).with_context(|| format!("the scratch disk {disk} cannot be found"))?;
+    let size = FileView::open(&path)?.size().to_sectors();
+    Ok(Some(Scratch { path, size, free_from: end_of_stores(dm, disk)? }))
+}
+
+/// Whether the store of this name is in memory.
+///
+/// # Errors
+/// When device-mapper cannot be asked.
+pub fn is_in_memory(dm: &DeviceMapper, store: &str) -> anyhow::Result<bool> {
+    let lines = dm.table(store)?;
+    Ok(lines.iter().filter_map(|line| placed(&line.arguments, 0)).any(|store| store.disk.major == LOOP_MAJOR))
+}
+
+/// A store on a disk.
+struct Placed {
+    disk: sysfs::DeviceNumber,
+    /// First sector behind it.
+    end: u64,
+}
+
+/// Every store that is not in memory.
+fn stores(dm: &DeviceMapper) -> anyhow::Result<Vec<Placed>> {
+    let mut found = Vec::new();
     for (name, _) in dm.ours()? {
-        if names::number_of(&name, names::STORE).is_none() {
+        if names::number_of(&name, names::STORE).is_none() && !volume_overlay::is_store(&name) {
             continue;
         }
         for line in dm.table(&name)? {
-            if let Some(start) = line.arguments.strip_prefix(&format!("{number} ")) {
-                end = end.max(start.trim().parse().unwrap_or(0_u64).saturating_add(line.length));
-            }
+            found.extend(placed(&line.arguments, line.length).filter(|store| store.disk.major != LOOP_MAJOR));
         }
     }
-    Ok(Sectors(end))
+    Ok(found)
+}
+
+/// `8:16 2048` is what a linear line of the kernel says.
+fn placed(arguments: &str, length: u64) -> Option<Placed> {
+    let (number, start) = arguments.split_once(' ')?;
+    let (major, minor) = number.split_once(':')?;
+    let disk = sysfs::DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? };
+    Some(Placed { disk, end: start.trim().parse::<u64>().ok()?.saturating_add(length) })
 }
 
 #[cfg(test)]
@@ -133,6 +175,13 @@ mod tests {
         let error = judge(used.path(), &view, false).unwrap_err().to_string();
         assert!(error.contains("--force-scratch") && error.contains("Nothing was written"), "{error}");
         judge(used.path(), &view, true).unwrap();
+    }
+
+    #[test]
+    fn places_of_stores_are_read() {
+        let store = placed("8:16 2048", 4096).unwrap();
+        assert_eq!((store.disk.to_string().as_str(), store.end), ("8:16", 6144));
+        assert!(placed("memory 0", 1).is_none() && placed("", 1).is_none());
     }
 
     #[test]

@@ -79,6 +79,11 @@ pub fn is_partition(number: DeviceNumber) -> bool {
     folder(number).is_some_and(|folder| folder.join("partition").exists())
 }
 
+/// The path in /dev of a device.
+pub fn path_of(number: DeviceNumber) -> Option<PathBuf> {
+    Some(Path::new("/dev").join(folder(number)?.file_name()?))
+}
+
 fn folder(number: DeviceNumber) -> Option<PathBuf> {
     Path::new("/sys/dev/block").join(number.to_string()).canonicalize().ok()
 }

@@ -1,25 +1,37 @@
 //! A copy-on-write overlay over an active volume, for the few changes a file system needs before it can be read.
 //!
-//! Two devices: `NAME-store` in memory takes what is written, `NAME-overlay` shows the volume with it. The volume below stays
+//! Two devices: `NAME-store`, on the scratch disk when there is one and else in memory, takes what is written, `NAME-overlay` shows the volume with it. The volume below stays
 //! read-only.
 
 use super::dm::{DeviceMapper, path_of};
 use super::execute::make;
-use super::ground;
-use super::plan::{Backing, PlannedDevice, device_path, line};
+use super::plan::{Backing, PlannedDevice, Scratch, device_path, line};
+use super::{ground, scratch};
 use crate::block::FileView;
 use anyhow::Context;
 use std::path::{Path, PathBuf};
+use tierlift_ondisk::units::{Bytes, Sectors};
 use tierlift_ondisk::view::ReadAt;
 
 /// Sectors the overlay copies at a time: a block of a file system, so that a block written over a lost one needs no look at that.
 const GRAIN: u64 = 8;
 /// Room for changes: as much as a repair of a file system may need, in memory only as far as it is used.
 const STORE_SECTORS: u64 = 4 << 20;
+/// Stores on a disk begin at whole MiB (in sectors).
+const ALIGN: u64 = 2048;
+/// A smaller rest of a scratch disk (64 MiB) is not worth it: memory is used.
+const LEAST_SECTORS: u64 = 1 << 17;
+/// What the name of a store ends in.
+const STORE: &str = "-store";
 
 /// Names of the devices that may lie over the volume `name`, the upper one first.
 pub fn names(name: &str) -> [String; 2] {
-    [format!("{name}-overlay"), format!("{name}-store")]
+    [format!("{name}-overlay"), format!("{name}{STORE}")]
+}
+
+/// Whether a device of this name is the store of such an overlay.
+pub fn is_store(name: &str) -> bool {
+    name.ends_with(STORE)
 }
 
 /// The overlay over a volume, when it has one.
@@ -53,12 +65,9 @@ pub fn over(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<PathBuf> {
     let [overlay, store] = names(&name);
     let snapshot = format!("{} {} N {GRAIN}", volume.display(), device_path(&store));
     let devices = [
-        PlannedDevice {
-            name: store,
-            purpose: "store for changes to a file system, in memory".into(),
-            read_only: false,
-            backing: Some(Backing::Memory(ground::memory_cap()?)),
-            table: vec![line(0, STORE_SECTORS, "linear", "memory 0")],
+        match scratch::in_use(dm)?.and_then(|scratch| on_scratch(&store, sectors, &scratch)) {
+            Some(device) => device,
+            None => in_memory(&store)?,
         },
         PlannedDevice {
             name: overlay.clone(),
@@ -70,4 +79,107 @@ pub fn over(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<PathBuf> {
     ];
     make(dm, &devices)?;
     Ok(path_of(&overlay))
+}
+
+/// A store of half of what is free on the scratch disk, so that another volume gets a part, too; never more than all of the
+/// volume. `None` when that would be too little.
+fn on_scratch(name: &str, sectors: u64, scratch: &Scratch) -> Option<PlannedDevice> {
+    let start = scratch.free_from.0.next_multiple_of(ALIGN);
+    let enough = sectors.saturating_add(sectors / 64).saturating_add(ALIGN);
+    let length = (scratch.size.0.saturating_sub(start) / 2).min(enough);
+    (length >= LEAST_SECTORS.min(enough)).then(|| PlannedDevice {
+        name: name.to_owned(),
+        purpose: format!("store for changes to a file system, on scratch disk {}", scratch.path.display()),
+        read_only: false,
+        backing: Some(Backing::Scratch(scratch.path.clone())),
+        table: vec![line(0, length, "linear", format!("{} {start}", scratch.path.display()))],
+    })
+}
+
+fn in_memory(name: &str) -> anyhow::Result<PlannedDevice> {
+    Ok(PlannedDevice {
+        name: name.to_owned(),
+        purpose: "store for changes to a file system, in memory".into(),
+        read_only: false,
+        backing: Some(Backing::Memory(ground::memory_cap()?)),
+        table: vec![line(0, STORE_SECTORS, "linear", "memory 0")],
+    })
+}
+
+/// Takes the overlay of a volume away, with everything written to it; `false` when there is none.
+///
+/// # Errors
+/// When it is in use.
+pub fn remove(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<bool> {
+    let mut removed = false;
+    for name in names(&volume.file_name().unwrap_or_default().to_string_lossy()) {
+        if dm.state(&name)?.is_some_and(|state| state.is_ours()) {
+            dm.remove(&name)?;
+            removed = true;
+        }
+    }
+    Ok(removed)
+}
+
+/// How full an overlay is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fill {
+    /// What is used.
+    pub used: Bytes,
+    /// What there is.
+    pub size: Bytes,
+}
+
+impl Fill {
+    /// Hardly anything is left. A full overlay becomes invalid and loses all that was written to it.
+    pub fn is_nearly_full(self) -> bool {
+        self.used.0.saturating_add(self.size.0 / 10) >= self.size.0
+    }
+}
+
+/// How full the overlay of a volume is; `None` when it has none, or it ran full and is broken.
+///
+/// # Errors
+/// When device-mapper cannot be asked.
+pub fn fill(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<Option<Fill>> {
+    let Some(overlay) = existing(dm, volume)? else { return Ok(None) };
+    let name = overlay.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let status = dm.status(&name)?.into_iter().next().map(|line| line.arguments).unwrap_or_default();
+    let Some(fill) = figures(&status) else { return Ok(None) };
+    let [_, store] = names(&volume.file_name().unwrap_or_default().to_string_lossy());
+    // Stores in memory share what memory they may take.
+    Ok(Some(if scratch::is_in_memory(dm, &store)? { ground::memory_fill().unwrap_or(fill) } else { fill }))
+}
+
+/// The snapshot target's "used/all metadata" in sectors.
+fn figures(status: &str) -> Option<Fill> {
+    let (used, all) = status.split_whitespace().next()?.split_once('/')?;
+    let bytes = |text: &str| Sectors(text.parse().ok()?).to_bytes();
+    Some(Fill { used: bytes(used)?, size: bytes(all)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_takes_half_of_what_is_free() {
+        let scratch =
+            |free_from| Scratch { path: "/dev/vdz".into(), size: Sectors(1 << 20), free_from: Sectors(free_from) };
+        let table = |device: PlannedDevice| device.table[0].to_string();
+        assert_eq!(on_scratch("x", 1 << 30, &scratch(2049)).map(table).unwrap(), "0 522240 linear /dev/vdz 4096");
+        // A small volume needs no more than itself.
+        assert_eq!(on_scratch("x", 6400, &scratch(0)).map(table).unwrap(), "0 8548 linear /dev/vdz 0");
+        assert!(on_scratch("x", 1 << 30, &scratch(1 << 20)).is_none());
+        assert!(on_scratch("x", 1 << 30, &scratch((1 << 20) - 4096)).is_none());
+    }
+
+    #[test]
+    fn figures_are_read_and_nearly_full_comes_before_full() {
+        let fill = figures("16/262144 16").unwrap();
+        assert_eq!(fill, Fill { used: Bytes(8192), size: Bytes(128 << 20) });
+        assert!(!fill.is_nearly_full());
+        assert!(Fill { used: Bytes(91), size: Bytes(100) }.is_nearly_full());
+        assert_eq!(figures("Invalid"), None);
+    }
 }

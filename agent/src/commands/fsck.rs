@@ -5,8 +5,11 @@ use super::text::{print_json, print_lines};
 use super::{Failure, Outcome};
 use crate::activate::bring_up::{Request, bring_up, device_mapper};
 use crate::activate::session::Session;
-use crate::activate::{dm::DeviceMapper, sysfs, volume_overlay};
+use crate::activate::volume_overlay::{self, Fill};
+use crate::activate::{dm::DeviceMapper, sysfs};
+use crate::block::FileView;
 use crate::case;
+use crate::extract::ext4::{Probe, probe};
 use crate::extract::mount::readable;
 use crate::fsck::{self, Said, Way};
 use crate::unlock::crypt;
@@ -48,7 +51,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     if args.undo {
         return undo(&dm, &args.target, &device);
     }
-    let found = fsck::run(&readable(&dm, &device)?, Way::Look, &mut |_| {})?;
+    let found = fsck::run(&readable(&dm, &device)?, Way::Look)?;
     let repaired = match args.yes && !found.is_clean() {
         true => Some(repair(&dm, &args.target, &device)?),
         false => None,
@@ -75,21 +78,48 @@ pub(super) fn repair(dm: &DeviceMapper, target: &str, device: &Path) -> anyhow::
     readable(dm, device)?;
     let overlay = volume_overlay::over(dm, device)?;
     refuse_mounted(target, &overlay)?;
-    let said = fsck::run(&overlay, Way::Repair, &mut |line| log::info!("e2fsck: {line}"))?;
-    if volume_overlay::is_broken(dm, device)? {
-        return Err(Failure {
-            outcome: Outcome::FAILED,
-            message: format!(
-                "{target}: the overlay is full, so the repair is not whole and is not used: `tierlift fsck {target} --undo`, then \
-                 give the machine more memory"
-            ),
-        }
-        .into());
-    }
+    let said = on_overlay(dm, target, device, &overlay, Way::Repair)?;
     case::keep(|case| {
         case.note(format!("repaired the file system of {target} on an overlay: {}", said.summary().join("; ")))
     })?;
     Ok(said)
+}
+
+/// Plays the journal back on the overlay. Without it the newest changes would be missing, and what they touch may be torn.
+pub(super) fn play_back(dm: &DeviceMapper, target: &str, device: &Path) -> anyhow::Result<()> {
+    readable(dm, device)?;
+    let overlay = volume_overlay::over(dm, device)?;
+    let said = on_overlay(dm, target, device, &overlay, Way::Journal)?;
+    if said.code & !3 != 0 {
+        volume_overlay::remove(dm, device)?;
+        let message = format!("{target}: the journal cannot be played back (e2fsck ended with {})", said.code);
+        return Err(Failure::unusable(message).into());
+    }
+    case::keep(|case| case.note(format!("played the journal of {target} back, on an overlay")))
+}
+
+/// Runs e2fsck on the overlay; one that is about to run full is taken away, and told.
+fn on_overlay(dm: &DeviceMapper, target: &str, device: &Path, overlay: &Path, way: Way) -> anyhow::Result<Said> {
+    let is_nearly_full = || {
+        // When nobody can say, the overlay is looked at afterwards.
+        volume_overlay::fill(dm, device).ok().flatten().is_some_and(Fill::is_nearly_full)
+    };
+    let before = volume_overlay::fill(dm, device)?.map_or_else(Default::default, |fill| fill.size);
+    if let Some(said) = fsck::run_unless(overlay, way, &is_nearly_full)? {
+        if !volume_overlay::is_broken(dm, device)? {
+            return Ok(said);
+        }
+    }
+    volume_overlay::remove(dm, device)?;
+    let need = match probe(&FileView::open(device)?)? {
+        Probe::Ext4(found) => format!("about {} at most", found.metadata_size().human()),
+        Probe::Luks | Probe::Unknown => "more".to_owned(),
+    };
+    let message = format!(
+        "{target}: the overlay ({}) was about to run full, so the repair was stopped and thrown away; nothing is lost. It needs {need}:          attach a blank disk of twice that, then `tierlift deactivate --all --unmount` and the same command with --scratch DISK; or          give the machine four times that as memory",
+        before.human()
+    );
+    Err(Failure { outcome: Outcome::FAILED, message }.into())
 }
 
 fn refuse_mounted(target: &str, device: &Path) -> anyhow::Result<()> {
@@ -110,14 +140,7 @@ fn refuse_mounted(target: &str, device: &Path) -> anyhow::Result<()> {
 }
 
 fn undo(dm: &DeviceMapper, target: &str, device: &Path) -> anyhow::Result<Outcome> {
-    let names = volume_overlay::names(&device.file_name().unwrap_or_default().to_string_lossy());
-    let mut removed = false;
-    for name in names {
-        if dm.state(&name)?.is_some_and(|state| state.is_ours()) {
-            dm.remove(&name)?;
-            removed = true;
-        }
-    }
+    let removed = volume_overlay::remove(dm, device)?;
     if removed {
         case::keep(|case| case.note(format!("took the overlay of {target} away: it is as it was found again")))?;
         println!("{target} is as it was found again.");

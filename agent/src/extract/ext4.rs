@@ -34,6 +34,12 @@ pub struct Ext4 {
     pub dir_index: bool,
     /// Metadata carry checksums.
     pub checksums: bool,
+    /// Number of inodes.
+    pub inodes: u32,
+    /// Size of an inode in bytes.
+    pub inode_size: u16,
+    /// Number of blocks; of file systems beyond 16 TiB only the lower 32 bits.
+    pub blocks: u32,
 }
 
 /// A feature bit to switch off on an overlay.
@@ -88,6 +94,9 @@ fn decode(block: &[u8; LENGTH]) -> Option<Ext4> {
         qnap: block.get(0x3fc..) == Some(b"QNAP"),
         dir_index: field32(block, COMPAT_AT) & COMPAT_DIR_INDEX != 0,
         checksums: field32(block, RO_COMPAT_AT) & RO_COMPAT_CHECKSUMS != 0,
+        inodes: field32(block, 0),
+        inode_size: field16(block, 0x58),
+        blocks: field32(block, 4),
     })
 }
 
@@ -123,6 +132,15 @@ impl Ext4 {
         ];
         let set = all.into_iter().filter(|(is_set, _, _)| self.qnap && *is_set);
         set.map(|(_, at, bit)| Trap { place: Bytes(PLACE.saturating_add(at as u64)), bit }).collect()
+    }
+
+    /// What a repair may write at most, roughly: all inodes, the bitmaps (a bit for each block and inode), and the journal's
+    /// usual size. Directories and lists of blocks come on top, but hardly all of the inodes change.
+    pub fn metadata_size(&self) -> Bytes {
+        const JOURNAL: u64 = 1 << 28;
+        let inodes = u64::from(self.inodes).saturating_mul(u64::from(self.inode_size));
+        let bits = u64::from(self.inodes).saturating_add(u64::from(self.blocks));
+        Bytes(inodes.saturating_add(bits / 8).saturating_add(JOURNAL))
     }
 
     /// What to know before trusting what is seen on it.

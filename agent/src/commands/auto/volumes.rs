@@ -3,6 +3,7 @@
 use super::{Args, Work};
 use crate::activate::bring_up::{Active, bring_up};
 use crate::activate::plan::Wish;
+use crate::activate::volume_overlay;
 use crate::block::FileView;
 use crate::case::{self, Copied, Mounted};
 use crate::commands::scan::is_internal;
@@ -168,10 +169,11 @@ impl Work<'_> {
         }
         let device = self.opened(volume, &active)?;
         let directory = default_directory(&active.plan.device);
+        self.played_back(volume, &device)?;
         let done = match mount_read_only(&self.dm, &active.path, &directory) {
             Ok(done) => done,
             Err(error) => {
-                let said = fsck_tool::run(&device, Way::Look, &mut |_| {})?;
+                let said = fsck_tool::run(&device, Way::Look)?;
                 if said.failed() {
                     return Ok(Shown::Raw(device));
                 }
@@ -217,6 +219,19 @@ impl Work<'_> {
             ))
             .into()),
         }
+    }
+
+    /// Plays a journal back that was left when the NAS died; where that fails, the files are as they were without it.
+    fn played_back(&self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
+        let left = matches!(probe(&FileView::open(device)?)?, Probe::Ext4(found) if found.wants_replay && found.obstacle().is_none());
+        if !left || volume_overlay::existing(&self.dm, device)?.is_some() {
+            return Ok(());
+        }
+        match fsck::play_back(&self.dm, &volume.name, device) {
+            Ok(()) => println!("  the NAS died while it wrote: the journal was played back, on an overlay"),
+            Err(error) => println!("  note: {error:#}; the newest changes may be missing"),
+        }
+        Ok(())
     }
 
     /// Repairs the file system on an overlay, after a question.
