@@ -57,6 +57,7 @@ pub struct Settings {
     image: Image,
     memory_mib: u32,
     disks: Vec<Disk>,
+    further: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -70,7 +71,7 @@ impl Settings {
     /// A machine with 512 MiB and no disk.
     #[must_use]
     pub fn new(image: &Image) -> Self {
-        Self { image: image.clone(), memory_mib: 512, disks: Vec::new() }
+        Self { image: image.clone(), memory_mib: 512, disks: Vec::new(), further: Vec::new() }
     }
 
     /// Attaches a source. The hypervisor would let the guest write to it: that it does not is what the tests prove.
@@ -94,6 +95,13 @@ impl Settings {
         self
     }
 
+    /// Adds words to QEMU's command line: adapters, disks of a special kind.
+    #[must_use]
+    pub fn with<S: AsRef<str>>(mut self, words: &[S]) -> Self {
+        self.further.extend(words.iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
     /// The QEMU command without consoles.
     #[must_use]
     pub fn command(&self) -> Command {
@@ -113,6 +121,7 @@ impl Settings {
                 .arg("-device")
                 .arg(format!("virtio-blk-pci,drive=disk{number}"));
         }
+        qemu.args(&self.further);
         qemu
     }
 
@@ -226,6 +235,16 @@ impl Machine {
         };
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Output { code, stdout: text(output.stdout), stderr: text(output.stderr) })
+    }
+
+    /// Standard output of a verb as bytes.
+    ///
+    /// # Errors
+    /// As [`Self::run`], or the verb ended with another code than 0.
+    pub fn bytes<S: AsRef<str>>(&mut self, words: &[S]) -> anyhow::Result<Vec<u8>> {
+        let output = self.client.output(words, COMMAND_LIMIT)?;
+        anyhow::ensure!(output.exit == Exit::Code(0), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(output.stdout)
     }
 
     /// As [`Self::run`], with a standard input: a password.

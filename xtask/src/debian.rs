@@ -68,7 +68,7 @@ impl Unpacked {
     }
 }
 
-/// The packages and, transitively, the libraries they depend on (packages named `lib…`).
+/// The packages and, transitively, the libraries they depend on (packages named `lib…`, and zlib).
 fn with_libraries(packages: &[String]) -> anyhow::Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     let mut next = packages.to_vec();
@@ -89,7 +89,7 @@ fn with_libraries(packages: &[String]) -> anyhow::Result<BTreeSet<String>> {
 fn library_dependencies(text: &str) -> BTreeSet<String> {
     text.lines()
         .filter_map(|line| line.trim().strip_prefix("Depends: ").or_else(|| line.trim().strip_prefix("PreDepends: ")))
-        .filter(|name| name.starts_with("lib"))
+        .filter(|name| name.starts_with("lib") || name.starts_with("zlib"))
         .map(|name| name.split(':').next().unwrap_or(name).to_owned())
         .collect()
 }

@@ -34,6 +34,9 @@ const PACKAGES: &[&str] = &[
     "cryptsetup-bin",
     // blkid, mkswap
     "util-linux",
+    // tests of the network: a server of shared folders, an SFTP client
+    "samba",
+    "openssh-client",
     // running
     "qemu-system-x86",
     "seabios",

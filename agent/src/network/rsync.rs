@@ -213,8 +213,10 @@ fn judge(said: &Said, place: &Place) -> anyhow::Result<()> {
     }
     let text = said.errors.join("\n");
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let why = if has(&["Permission denied", "No auth methods", "password", "Auth"]) && !has(&["mkdir"]) {
-        "it does not let us in: user, password or key is wrong".to_owned()
+    let why = if has(&["Permission denied", "No auth methods", "Remote closed the connection", "password"])
+        && !has(&["mkdir"])
+    {
+        "it does not let us in: user, password or key is wrong, or it closed the connection".to_owned()
     } else if has(&["not found", "127"]) {
         "rsync is not installed there".to_owned()
     } else if has(&["No space left"]) {
@@ -222,7 +224,7 @@ fn judge(said: &Said, place: &Place) -> anyhow::Result<()> {
     } else if has(&["refused", "timed out", "Timeout", "unreachable", "No route", "resolve"]) {
         "it does not answer: check its address and `network`".to_owned()
     } else {
-        text.lines().take(5).collect::<Vec<_>>().join("; ")
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).take(12).collect::<Vec<_>>().join("; ")
     };
     Err(failure(format!("copying to {} failed: {why}. Run the same command again to go on", place.login)))
 }

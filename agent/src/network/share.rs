@@ -117,15 +117,15 @@ fn new_password() -> anyhow::Result<String> {
 
 /// The password as the system keeps it.
 fn hash_of(password: &str) -> anyhow::Result<String> {
-    let mut command = Command::new("cryptpw");
+    let mut command = Command::new("mkpasswd");
     command.args(["-m", "sha512"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut process = command.spawn().context("cryptpw cannot be started")?;
+    let mut process = command.spawn().context("mkpasswd cannot be started")?;
     if let Some(mut input) = process.stdin.take() {
         input.write_all(password.as_bytes())?;
     }
     let said = process.wait_with_output()?;
     let hash = String::from_utf8_lossy(&said.stdout).trim().to_owned();
-    if said.status.success() && hash.starts_with("$6$") { Ok(hash) } else { Err(failure("cryptpw failed".to_owned())) }
+    if said.status.success() && hash.starts_with("$6$") { Ok(hash) } else { Err(failure("mkpasswd failed".to_owned())) }
 }
 
 /// Puts the user in; it may read everything that is mounted, so it has the number of root.
