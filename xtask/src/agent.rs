@@ -14,9 +14,20 @@ pub fn build_static() -> anyhow::Result<PathBuf> {
     process::run(
         cargo()
             .args(["build", "--release", "--package", "tierlift", "--target", TARGET])
-            .env("RUSTFLAGS", "-C target-feature=+crt-static"),
+            .env("CARGO_ENCODED_RUSTFLAGS", flags()),
     )?;
     Ok(paths::target().join(TARGET).join("release/tierlift"))
+}
+
+/// Static, and with no name of a folder of this machine inside: the same bytes wherever it is built.
+fn flags() -> String {
+    let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cargo = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    let moved = [(paths::root(), "/tierlift"), (cargo, "/cargo")];
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    flags.extend(moved.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())));
+    // Between flags cargo wants this sign, because a path may have spaces in it.
+    flags.join("\x1f")
 }
 
 /// Cargo as it was called, in the clone.

@@ -1,5 +1,6 @@
 //! Programs of Debian packages for the image: downloaded and unpacked, never installed on this machine.
 
+use crate::disk_image::sums;
 use crate::{paths, process};
 use anyhow::{Context, bail};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,19 +11,53 @@ use std::process::Command;
 /// A folder into which packages, and the library packages they depend on, were unpacked.
 pub struct Unpacked {
     root: PathBuf,
+    packages: Vec<Package>,
+}
+
+/// A package file that was unpacked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Package {
+    pub name: String,
+    pub version: String,
+    /// SHA-256 of the package file.
+    pub sha256: String,
+    /// The source package and its version, as `apt-get source` takes them.
+    pub source: String,
 }
 
 impl Unpacked {
     /// Downloads (once) and unpacks the packages into `root`.
     pub fn new(packages: &[String], root: &Path) -> anyhow::Result<Self> {
         let all = with_libraries(packages)?;
-        let files = download(&all)?;
+        Self::unpack(&download(&all)?, root)
+    }
+
+    /// The same without the packages these depend on: for those whose files are only read.
+    pub fn alone(packages: &[&str], root: &Path) -> anyhow::Result<Self> {
+        Self::unpack(&download(&packages.iter().map(|name| (*name).to_owned()).collect())?, root)
+    }
+
+    fn unpack(files: &[PathBuf], root: &Path) -> anyhow::Result<Self> {
         let _ = fs::remove_dir_all(root);
         fs::create_dir_all(root)?;
-        for file in &files {
+        let mut packages = Vec::new();
+        for file in files {
             process::output(Command::new("dpkg-deb").arg("-x").arg(file).arg(root))?;
+            packages.push(Package::of(file)?);
         }
-        Ok(Self { root: root.to_path_buf() })
+        packages.sort();
+        Ok(Self { root: root.to_path_buf(), packages })
+    }
+
+    /// What was unpacked, by name.
+    pub fn packages(&self) -> &[Package] {
+        &self.packages
+    }
+
+    /// The licence of a package, as Debian collected it.
+    pub fn licence(&self, package: &str) -> anyhow::Result<Vec<u8>> {
+        let path = self.root.join("usr/share/doc").join(package).join("copyright");
+        fs::read(&path).with_context(|| format!("the package {package} has no licence: {}", path.display()))
     }
 
     /// Copies a program (as `sbin/mdadm`) below `image/usr`, with every library it needs. The image is merged-usr, as Debian
@@ -66,6 +101,23 @@ impl Unpacked {
             .find(|path| self.root.join(path).exists())
             .with_context(|| format!("library {name} is in none of the packages"))
     }
+}
+
+impl Package {
+    fn of(file: &Path) -> anyhow::Result<Self> {
+        let field = |name: &str| process::output(Command::new("dpkg-deb").arg("-f").arg(file).arg(name));
+        let (name, version) = (field("Package")?.trim().to_owned(), field("Version")?.trim().to_owned());
+        let source = source(field("Source")?.trim(), &name, &version);
+        Ok(Self { name, version, sha256: sums::of(file)?, source })
+    }
+}
+
+/// The field `Source` of a package: nothing when all is the same, `name`, or `name (version)`.
+fn source(field: &str, package: &str, version: &str) -> String {
+    let (name, other) = field.split_once(" (").unwrap_or((field, ""));
+    let name = if name.is_empty() { package } else { name };
+    let version = if other.is_empty() { version } else { other.trim_end_matches(')') };
+    format!("{name}={version}")
 }
 
 /// The packages and, transitively, the libraries they depend on (packages named `lib…`, and zlib).
@@ -142,7 +194,14 @@ fn libraries(readelf: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{libraries, library_dependencies};
+    use super::{libraries, library_dependencies, source};
+
+    #[test]
+    fn the_source_of_a_package() {
+        assert_eq!(source("", "mdadm", "4.2-5"), "mdadm=4.2-5");
+        assert_eq!(source("glibc", "libc6", "2.36-9"), "glibc=2.36-9");
+        assert_eq!(source("lvm2 (2.03.16-2)", "dmsetup", "2:1.02.185-2"), "lvm2=2.03.16-2");
+    }
 
     #[test]
     fn dependencies_that_are_libraries() {

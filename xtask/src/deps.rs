@@ -25,6 +25,12 @@ const PACKAGES: &[&str] = &[
     "pkg-config",
     // image: packages are downloaded and unpacked, never installed
     "binutils",
+    // disk images: GRUB's parts are put together, file systems are made; nothing is installed on a disk of this machine
+    "grub-common",
+    "dosfstools",
+    "mtools",
+    "xorriso",
+    "qemu-utils",
     // demo and tests: make and read ext4 images without root
     "e2fsprogs",
     // What the forge makes is read by it.
@@ -40,6 +46,7 @@ const PACKAGES: &[&str] = &[
     // running
     "qemu-system-x86",
     "seabios",
+    "ovmf",
 ];
 
 #[derive(clap::Args)]

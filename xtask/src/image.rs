@@ -1,5 +1,6 @@
 //! The appliance image: kernel and initramfs side by side in `target/image/`.
 
+use crate::disk_image::{self, OnChange, verify};
 use crate::kernel::{self, Variant};
 use crate::{agent, debian, deps, paths, process};
 use anyhow::Context;
@@ -16,10 +17,35 @@ const TIME: &str = "2026-01-01 00:00:00 UTC";
 pub struct Image {
     pub kernel: PathBuf,
     pub initramfs: PathBuf,
+    /// What came from Debian.
+    pub packages: debian::Unpacked,
 }
 
-pub fn run() -> anyhow::Result<()> {
+#[derive(clap::Args)]
+pub struct Args {
+    /// Also every image that boots: raw, VHD, VHDX, VMDK, OVA, qcow2, ISO, with sums, manifest and licences
+    #[arg(long)]
+    all: bool,
+    /// Build everything twice in two folders and compare every byte
+    #[arg(long, conflicts_with_all = ["all", "update_lock"])]
+    verify: bool,
+    /// With --verify: compile the kernel once more too, from nothing (15 minutes)
+    #[arg(long, requires = "verify")]
+    kernel: bool,
+    /// Take the packages as they are now into image/packages.lock
+    #[arg(long)]
+    update_lock: bool,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
     deps::ensure()?;
+    if args.verify {
+        return verify::run(args.kernel);
+    }
+    if args.all || args.update_lock {
+        let changed = if args.update_lock { OnChange::Record } else { OnChange::Fail };
+        return disk_image::build(changed).map(|folder| println!("image: everything is in {}", folder.display()));
+    }
     let image = build()?;
     for file in [&image.kernel, &image.initramfs] {
         println!("image: {} ({:.1} MiB)", file.display(), fs::metadata(file)?.len() as f64 / 1048576.0);
@@ -31,16 +57,16 @@ pub fn run() -> anyhow::Result<()> {
 pub fn build() -> anyhow::Result<Image> {
     let folder = paths::target().join("image");
     fs::create_dir_all(&folder)?;
-    let image = Image { kernel: folder.join("bzImage"), initramfs: folder.join("initramfs.cpio.zst") };
-    let kernel = kernel::build(Variant::Patched)?;
-    if fs::read(&kernel)? != fs::read(&image.kernel).unwrap_or_default() {
-        fs::copy(&kernel, &image.kernel)?;
+    let (kernel, initramfs) = (folder.join("bzImage"), folder.join("initramfs.cpio.zst"));
+    let built = kernel::build(Variant::Patched)?;
+    if fs::read(&built)? != fs::read(&kernel).unwrap_or_default() {
+        fs::copy(&built, &kernel)?;
     }
-    build_initramfs(&folder, &image.initramfs)?;
-    Ok(image)
+    let packages = build_initramfs(&folder, &initramfs)?;
+    Ok(Image { kernel, initramfs, packages })
 }
 
-fn build_initramfs(folder: &Path, output: &Path) -> anyhow::Result<()> {
+fn build_initramfs(folder: &Path, output: &Path) -> anyhow::Result<debian::Unpacked> {
     let agent = agent::build_static()?;
     let source = paths::root().join("image");
     let root = folder.join("rootfs");
@@ -62,7 +88,7 @@ fn build_initramfs(folder: &Path, output: &Path) -> anyhow::Result<()> {
         fs::write(output, zstd::encode_all(archive.as_slice(), 19)?)?;
         fs::write(stamp, sum)?;
     }
-    Ok(())
+    Ok(unpacked)
 }
 
 /// The list of what is taken from Debian: a line per package, the package's name and then its programs.

@@ -58,6 +58,24 @@ pub fn build(variant: Variant) -> anyhow::Result<PathBuf> {
     Ok(image)
 }
 
+/// What a manifest says about the kernel.
+#[derive(serde::Serialize)]
+pub struct Provenance {
+    /// Debian's package with the source, and its version.
+    pub source: &'static str,
+    pub version: String,
+    pub compiler: String,
+    /// The patches of ours, in their order.
+    pub patches: Vec<String>,
+}
+
+/// Where the kernel of the appliance comes from.
+pub fn provenance() -> anyhow::Result<Provenance> {
+    let inputs = Inputs::collect(Variant::Patched)?;
+    let patches = inputs.patches.into_iter().map(|(name, _)| name).collect();
+    Ok(Provenance { source: SOURCE, version: inputs.version, compiler: inputs.compiler, patches })
+}
+
 /// Two builds at once in one tree would spoil it: the second waits.
 fn lock(folder: &Path) -> anyhow::Result<Flock<fs::File>> {
     let path = folder.join("lock");

@@ -11,6 +11,7 @@ mod boot;
 mod debian;
 mod demo;
 mod deps;
+mod disk_image;
 mod fuzz;
 mod image;
 mod kernel;
@@ -35,8 +36,8 @@ enum Verb {
     Deps(deps::Args),
     /// Build the patched kernel, or take it from the cache
     Kernel(kernel::Args),
-    /// Build the appliance: kernel and initramfs in target/image/
-    Image,
+    /// Build the appliance: kernel and initramfs in target/image/, with --all every bootable image in target/image/all/
+    Image(image::Args),
     /// Boot the appliance in QEMU with your disk images attached read-only
     Boot(boot::Args),
     /// Recover a sample pool from a whole disk image, from nothing to files, and show the report
@@ -60,7 +61,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().verb {
         Verb::Deps(args) => deps::run(&args),
         Verb::Kernel(args) => kernel::run(&args),
-        Verb::Image => image::run(),
+        Verb::Image(args) => image::run(&args),
         Verb::Boot(args) => boot::run(&args),
         Verb::Demo => demo::run(),
         Verb::Bench(args) => bench::run(&args),

@@ -10,6 +10,8 @@ use byteorder::{ByteOrder, LittleEndian};
 /// Type of QNAP's partitions: "Microsoft basic data", in on-disk byte order.
 pub const BASIC_DATA: [u8; 16] =
     [0xa2, 0xa0, 0xd0, 0xeb, 0xe5, 0xb9, 0x33, 0x44, 0x87, 0xc0, 0x68, 0xb6, 0xb7, 0x26, 0x99, 0xc7];
+/// The disk GUID of every boot medium of the appliance, in on-disk byte order: how it knows what it was booted from.
+pub const APPLIANCE_DISK: [u8; 16] = *b"Tierlift bootdsk";
 /// Bytes of an encoded header.
 pub const HEADER_BYTES: usize = 92;
 /// Bytes of one entry as everybody writes it.
