@@ -4,7 +4,9 @@
 mod fingerprint;
 mod kernel_log;
 mod machine;
+mod medium;
 
 pub use fingerprint::fingerprint;
 pub use kernel_log::complaints;
 pub use machine::{Image, Machine, Output, Settings};
+pub use medium::{Firmware, Medium, Port};

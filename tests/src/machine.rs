@@ -1,6 +1,6 @@
 //! One virtual machine with the appliance in it.
 
-use crate::{complaints, fingerprint};
+use crate::{Medium, complaints, fingerprint};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::fs;
@@ -55,7 +55,9 @@ impl Image {
 #[derive(Debug, Clone)]
 pub struct Settings {
     image: Image,
+    medium: Option<Medium>,
     memory_mib: u32,
+    processor: &'static str,
     disks: Vec<Disk>,
     further: Vec<String>,
 }
@@ -63,6 +65,7 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 struct Disk {
     path: PathBuf,
+    format: String,
     source: bool,
     read_only: bool,
 }
@@ -71,27 +74,64 @@ impl Settings {
     /// A machine with 512 MiB and no disk.
     #[must_use]
     pub fn new(image: &Image) -> Self {
-        Self { image: image.clone(), memory_mib: 512, disks: Vec::new(), further: Vec::new() }
+        Self {
+            image: image.clone(),
+            medium: None,
+            memory_mib: 512,
+            processor: "max",
+            disks: Vec::new(),
+            further: Vec::new(),
+        }
+    }
+
+    /// Boots through firmware and boot loader from this medium, in place of a kernel given to QEMU. Its disk comes after all
+    /// others.
+    #[must_use]
+    pub fn medium(mut self, medium: Medium) -> Self {
+        self.medium = Some(medium);
+        self
+    }
+
+    /// Gives the machine so much memory, in MiB.
+    #[must_use]
+    pub fn memory(mut self, mib: u32) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// Gives the machine another processor, as QEMU's `-cpu` takes it.
+    #[must_use]
+    pub fn processor(mut self, processor: &'static str) -> Self {
+        self.processor = processor;
+        self
     }
 
     /// Attaches a source. The hypervisor would let the guest write to it: that it does not is what the tests prove.
     #[must_use]
-    pub fn source(mut self, path: &Path) -> Self {
-        self.disks.push(Disk { path: path.to_path_buf(), source: true, read_only: false });
-        self
+    pub fn source(self, path: &Path) -> Self {
+        self.attach(path, "raw", true, false)
     }
 
-    /// Attaches a source that the hypervisor itself keeps from being written.
+    /// Attaches a source, in one of QEMU's formats, that the hypervisor itself keeps from being written.
     #[must_use]
-    pub fn protected_source(mut self, path: &Path) -> Self {
-        self.disks.push(Disk { path: path.to_path_buf(), source: true, read_only: true });
-        self
+    pub fn protected_source(self, path: &Path, format: &str) -> Self {
+        self.attach(path, format, true, true)
     }
 
     /// Attaches a disk that may be written: scratch or target.
     #[must_use]
-    pub fn writable(mut self, path: &Path) -> Self {
-        self.disks.push(Disk { path: path.to_path_buf(), source: false, read_only: false });
+    pub fn writable(self, path: &Path) -> Self {
+        self.writable_in(path, "raw")
+    }
+
+    /// As [`Self::writable`], in one of QEMU's formats.
+    #[must_use]
+    pub fn writable_in(self, path: &Path, format: &str) -> Self {
+        self.attach(path, format, false, false)
+    }
+
+    fn attach(mut self, path: &Path, format: &str, source: bool, read_only: bool) -> Self {
+        self.disks.push(Disk { path: path.to_path_buf(), format: format.to_owned(), source, read_only });
         self
     }
 
@@ -106,22 +146,36 @@ impl Settings {
     #[must_use]
     pub fn command(&self) -> Command {
         let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(["-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-nodefaults", "-no-reboot"])
-            .args(["-display", "none", "-m", &self.memory_mib.to_string()])
-            .arg("-kernel")
-            .arg(&self.image.kernel)
-            .arg("-initrd")
-            .arg(&self.image.initramfs)
-            .args(["-append", "console=ttyS0,115200 quiet panic=-1 no_timer_check"]);
+        let machine = self.medium.as_ref().map_or("q35", Medium::machine);
+        qemu.args(["-machine", machine, "-accel", "tcg", "-cpu", self.processor, "-smp", "1", "-nodefaults"]).args([
+            "-no-reboot",
+            "-display",
+            "none",
+            "-m",
+            &self.memory_mib.to_string(),
+        ]);
+        if self.medium.is_none() {
+            qemu.arg("-kernel")
+                .arg(&self.image.kernel)
+                .arg("-initrd")
+                .arg(&self.image.initramfs)
+                .args(["-append", "console=ttyS0,115200 quiet panic=-1 no_timer_check"]);
+        }
         for (number, disk) in self.disks.iter().enumerate() {
             let path = disk.path.display().to_string().replace(',', ",,");
             let read_only = if disk.read_only { "on" } else { "off" };
             qemu.arg("-drive")
-                .arg(format!("file={path},if=none,id=disk{number},format=raw,cache=unsafe,readonly={read_only}"))
+                .arg(format!(
+                    "file={path},if=none,id=disk{number},format={},cache=unsafe,readonly={read_only}",
+                    disk.format
+                ))
                 .arg("-device")
                 .arg(format!("virtio-blk-pci,drive=disk{number}"));
         }
         qemu.args(&self.further);
+        if let Some(medium) = &self.medium {
+            medium.attach(&mut qemu);
+        }
         qemu
     }
 

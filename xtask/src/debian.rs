@@ -15,7 +15,7 @@ pub struct Unpacked {
 }
 
 /// A package file that was unpacked.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Package {
     pub name: String,
     pub version: String,
@@ -138,10 +138,17 @@ fn with_libraries(packages: &[String]) -> anyhow::Result<BTreeSet<String>> {
     Ok(all)
 }
 
+/// Whether a package has libraries, or the licence of some: that of GCC's is in a package that has nothing else.
+fn is_library(package: &str) -> bool {
+    package.starts_with("lib")
+        || package.starts_with("zlib")
+        || (package.starts_with("gcc-") && package.contains("-base"))
+}
+
 fn library_dependencies(text: &str) -> BTreeSet<String> {
     text.lines()
         .filter_map(|line| line.trim().strip_prefix("Depends: ").or_else(|| line.trim().strip_prefix("PreDepends: ")))
-        .filter(|name| name.starts_with("lib") || name.starts_with("zlib"))
+        .filter(|name| is_library(name))
         .map(|name| name.split(':').next().unwrap_or(name).to_owned())
         .collect()
 }

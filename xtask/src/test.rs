@@ -1,7 +1,8 @@
 //! `cargo xtask test`: every check and test there is, and one line at the end that counts them.
 
+use crate::disk_image::{self, OnChange};
 use crate::kernel::{self, Variant};
-use crate::{agent, deps, image, process};
+use crate::{agent, deps, process};
 use anyhow::{Context, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -34,13 +35,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     tools.args(["test", "--package", "tierlift-tests", "--lib"]);
     count.run(&tools, args.filter.as_deref())?;
     if !args.quick {
-        let image = image::build()?;
+        let images = disk_image::build(OnChange::Report)?;
         let stock = kernel::build(Variant::Stock)?;
         println!("test: virtual-machine scenarios");
         let mut machines = agent::cargo();
         machines
             .args(["test", "--package", "tierlift-tests", "--test", "*", "--no-fail-fast"])
-            .env("TIERLIFT_IMAGE", image.kernel.parent().context("image without folder")?)
+            .env("TIERLIFT_IMAGE", images)
             .env("TIERLIFT_STOCK_KERNEL", stock);
         count.run(&machines, args.filter.as_deref())?;
     }

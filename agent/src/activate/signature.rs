@@ -1,6 +1,7 @@
 //! What a device carries, as far as it must not be written to: looked at before a disk is used as scratch or target.
 
 use std::io;
+use tierlift_ondisk::gpt::APPLIANCE_DISK;
 use tierlift_ondisk::units::Bytes;
 use tierlift_ondisk::view::ReadAt;
 
@@ -34,7 +35,7 @@ const MD_WHAT: &str = "an md array member";
 const DRBD_WHAT: &str = "DRBD metadata";
 const LVM_WHAT: &str = "an LVM physical volume";
 
-const FIXED: [Magic; 16] = [
+const FIXED: [Magic; 18] = [
     sacred(0, MD, MD_WHAT),
     sacred(4096, MD, MD_WHAT),
     sacred(0, b"LABELONE", LVM_WHAT),
@@ -45,6 +46,9 @@ const FIXED: [Magic; 16] = [
     // The superblock of dm-thin and QNAP's pools: 27022010 at byte 32.
     sacred(32, &[0xba, 0x52, 0x9c, 0x01, 0, 0, 0, 0], "metadata of a thin pool"),
     sacred(2044, b"QNAP", "a QNAP file system"),
+    // The disk GUID of the partition table, and the label of the file system on it.
+    sacred(568, &APPLIANCE_DISK, "the boot disk of the appliance"),
+    sacred(0x47, b"TIERLIFT   FAT32", "what the appliance boots from"),
     common(1080, &[0x53, 0xef], EXT),
     common(3, b"EXFAT   ", EXFAT),
     common(3, b"NTFS    ", NTFS),

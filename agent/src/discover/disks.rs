@@ -2,6 +2,9 @@
 
 use anyhow::Context;
 use std::path::{Path, PathBuf};
+use tierlift_ondisk::gpt::{APPLIANCE_DISK, HEADER_BYTES, Header};
+use tierlift_ondisk::units::Bytes;
+use tierlift_ondisk::view::ReadAt;
 
 /// Names of block devices that are no disks of their own: other devices or memory are behind them.
 const VIRTUAL: [&str; 9] = ["loop", "dm-", "md", "ram", "zram", "sr", "fd", "nbd", "drbd"];
@@ -29,9 +32,37 @@ fn disks_in(list: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(disks)
 }
 
+/// Whether this is what the appliance was booted from, or another copy of it: its partition table says so.
+pub fn is_boot_disk(disk: &dyn ReadAt) -> bool {
+    /// Bytes of a sector, which is where the partition table begins.
+    const SECTOR: u64 = 512;
+    let mut header = [0; HEADER_BYTES];
+    disk.read_at(Bytes(SECTOR), &mut header).is_ok()
+        && Header::decode(&header).is_ok_and(|header| header.disk_guid == APPLIANCE_DISK)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_boot_disk_is_known_by_its_partition_table() {
+        let header = |disk_guid| Header {
+            own_lba: 1,
+            other_lba: 99,
+            first_usable: 34,
+            last_usable: 60,
+            disk_guid,
+            entries_lba: 2,
+            entry_count: 128,
+            entry_bytes: 128,
+            entries_crc: 0,
+        };
+        let disk = |guid| [vec![0; 512], header(guid).encode(), vec![0; 512]].concat();
+        assert!(is_boot_disk(&disk(APPLIANCE_DISK).as_slice()));
+        assert!(!is_boot_disk(&disk([7; 16]).as_slice()));
+        assert!(!is_boot_disk(&[0u8; 600].as_slice()));
+    }
 
     #[test]
     fn only_real_disks_with_a_size_are_listed() {

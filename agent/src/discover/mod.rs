@@ -172,11 +172,18 @@ impl Search {
         let Opened { path, view, map, map_of } = disk;
         let size = view.size();
         self.views.push(Some(view.clone()));
-        let content = map_of.as_ref().map(|of| format!("a map of ddrescue, of {of}"));
-        let disk =
-            Disk { path: path.clone(), size, table: "none".into(), partitions: Vec::new(), content, rescue_map: map };
+        let boot = disks::is_boot_disk(&view).then(|| "boot disk of the appliance, left alone".to_owned());
+        let left_alone = boot.or_else(|| map_of.as_ref().map(|of| format!("a map of ddrescue, of {of}")));
+        let disk = Disk {
+            path: path.clone(),
+            size,
+            table: "none".into(),
+            partitions: Vec::new(),
+            content: left_alone.clone(),
+            rescue_map: map,
+        };
         self.inventory.disks.push(disk);
-        if map_of.is_some() {
+        if left_alone.is_some() {
             return;
         }
         let table = table::read_table(&view);

@@ -25,11 +25,26 @@ struct Metadata {
 /// Every crate of the agent, by name and version.
 pub fn all() -> anyhow::Result<Vec<Crate>> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
-    let tree = process::output(agent::cargo().args(["tree", "--locked", "--package", "tierlift", "--edges", "normal"]).args([
-        "--prefix", "none", "--no-dedupe", "--target", TARGET, "--format", "{p}",
-    ]))?;
+    let tree = process::output(
+        agent::cargo().args(["tree", "--locked", "--package", "tierlift", "--edges", "normal"]).args([
+            "--prefix",
+            "none",
+            "--no-dedupe",
+            "--target",
+            TARGET,
+            "--format",
+            "{p}",
+        ]),
+    )?;
     let inside: BTreeSet<(&str, &str)> = tree.lines().filter_map(named).collect();
-    let text = process::output(agent::cargo().args(["metadata", "--locked", "--format-version", "1", "--filter-platform", TARGET]))?;
+    let text = process::output(agent::cargo().args([
+        "metadata",
+        "--locked",
+        "--format-version",
+        "1",
+        "--filter-platform",
+        TARGET,
+    ]))?;
     let metadata: Metadata = serde_json::from_str(&text).context("cannot read what cargo metadata printed")?;
     let mut crates = metadata.packages;
     crates.retain(|one| inside.contains(&(one.name.as_str(), one.version.as_str())));
@@ -52,7 +67,8 @@ impl Crate {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             let name = path.file_name().context("file without name")?.to_string_lossy().into_owned();
-            let is_text = ["LICENSE", "LICENCE", "COPYING", "UNLICENSE"].iter().any(|word| name.to_uppercase().starts_with(word));
+            let is_text =
+                ["LICENSE", "LICENCE", "COPYING", "UNLICENSE"].iter().any(|word| name.to_uppercase().starts_with(word));
             if is_text && path.is_file() {
                 fs::copy(&path, to.join(name))?;
             }

@@ -55,12 +55,7 @@ impl Fat<'_> {
 
     fn mtools(&self, tool: &str) -> Command {
         let mut command = Command::new(tool);
-        command
-            .env("MTOOLS_SKIP_CHECK", "1")
-            .env("TZ", "UTC")
-            .env("SOURCE_DATE_EPOCH", EPOCH)
-            .arg("-i")
-            .arg(self.path);
+        command.env("MTOOLS_SKIP_CHECK", "1").env("TZ", "UTC").env("SOURCE_DATE_EPOCH", EPOCH).arg("-i").arg(self.path);
         command
     }
 }

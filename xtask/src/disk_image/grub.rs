@@ -7,11 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Debian's packages with the parts.
-pub const PACKAGES: [&str; 2] = ["grub-pc-bin", "grub-efi-amd64-bin"];
+/// Debian's packages with the parts; their licence is in the third.
+pub const PACKAGES: [&str; 3] = ["grub-pc-bin", "grub-efi-amd64-bin", "grub-common"];
 
 /// What every form needs to show a menu on screen and serial port, and to start Linux.
-const COMMON: &str = "normal configfile linux serial terminal echo test search search_fs_uuid part_gpt part_msdos fat iso9660";
+const COMMON: &str =
+    "normal configfile linux serial terminal echo test search search_fs_uuid part_gpt part_msdos fat iso9660";
 
 /// The unpacked packages, and a folder for what is made of them.
 pub struct Grub {
@@ -43,7 +44,10 @@ impl Grub {
 
     /// The image a BIOS starts from a CD; it also works behind [`Self::hybrid_sector`].
     pub fn bios_cd(&self) -> anyhow::Result<Vec<u8>> {
-        self.make(&Form { format: "i386-pc-eltorito", prefix: "/boot/grub", modules: "biosdisk", early: None }, "cd.img")
+        self.make(
+            &Form { format: "i386-pc-eltorito", prefix: "/boot/grub", modules: "biosdisk", early: None },
+            "cd.img",
+        )
     }
 
     /// The first sector of an ISO image that a BIOS starts from a USB stick.
@@ -58,7 +62,8 @@ impl Grub {
 
     /// The program UEFI starts from an ISO image: what it starts next is on the file system `volume`, not beside it.
     pub fn efi_cd(&self, volume: &str) -> anyhow::Result<Vec<u8>> {
-        let early = format!("search --no-floppy --fs-uuid --set=root --hint=cd0 {volume}\nset prefix=($root)/boot/grub\n");
+        let early =
+            format!("search --no-floppy --fs-uuid --set=root --hint=cd0 {volume}\nset prefix=($root)/boot/grub\n");
         self.make(&Form { format: "x86_64-efi", prefix: "/boot/grub", modules: EFI, early: Some(&early) }, "cd.efi")
     }
 

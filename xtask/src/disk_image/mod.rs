@@ -59,8 +59,11 @@ pub fn build(on_change: OnChange) -> anyhow::Result<PathBuf> {
     lock::check(&packages, on_change)?;
     fs::copy(&image.kernel, folder.join("bzImage"))?;
     fs::copy(&image.initramfs, folder.join("initramfs.cpio.zst"))?;
-    let content =
-        Content { kernel: folder.join("bzImage"), initramfs: folder.join("initramfs.cpio.zst"), menu: work.join("grub.cfg") };
+    let content = Content {
+        kernel: folder.join("bzImage"),
+        initramfs: folder.join("initramfs.cpio.zst"),
+        menu: work.join("grub.cfg"),
+    };
     fs::write(&content.menu, MENU)?;
     disks(&content, &Grub { parts: work.join("grub"), work: work.clone() }, &folder)?;
     papers::write(&[&image.packages, &loader], &work, &folder)?;

@@ -58,7 +58,10 @@ fn source(kernel: &kernel::Provenance, packages: &[&Package]) -> String {
     let lines: String = sources.iter().map(|source| format!("  apt-get source {source}\n")).collect();
     SOURCE
         .replace("@KERNEL@", &format!("{}={}", kernel.source, kernel.version))
-        .replace("@PATCHES@", &kernel.patches.iter().map(|name| format!("  kernel-patches/{name}\n")).collect::<String>())
+        .replace(
+            "@PATCHES@",
+            &kernel.patches.iter().map(|name| format!("  kernel-patches/{name}\n")).collect::<String>(),
+        )
         .replace("@PACKAGES@", &lines)
 }
 

@@ -30,7 +30,9 @@ pub fn run(kernel: bool) -> anyhow::Result<()> {
     fs::remove_dir_all(&base)?;
     println!("verify: {} files are identical in both builds ({} s)", FILES.len(), start.elapsed().as_secs());
     if !kernel {
-        println!("verify: the kernel was compiled once and taken from the cache; to compile it anew too: --verify --kernel");
+        println!(
+            "verify: the kernel was compiled once and taken from the cache; to compile it anew too: --verify --kernel"
+        );
     }
     Ok(())
 }
@@ -55,7 +57,9 @@ fn build(folder: &Path, cache: Option<&Path>) -> anyhow::Result<PathBuf> {
 /// Every file of the clone that git knows or would take, as it is now.
 fn copy_sources(folder: &Path) -> anyhow::Result<()> {
     let list = process::output(
-        Command::new("git").args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(paths::root()),
+        Command::new("git")
+            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+            .current_dir(paths::root()),
     )?;
     for name in list.split('\0').filter(|name| !name.is_empty()) {
         let (from, to) = (paths::root().join(name), folder.join(name));

@@ -28,7 +28,7 @@ const PHYSICAL_SECTOR: u128 = 0xcda3_48c7_445d_4471_9cc9_e988_5251_c556;
 
 /// The file for a disk, which must be whole MiB long.
 pub fn file(disk: &[u8], identity: [u8; 16]) -> anyhow::Result<Vec<u8>> {
-    ensure!(disk.len().is_multiple_of(BLOCK) && !disk.is_empty(), "a VHDX is made of whole MiB: {} bytes", disk.len());
+    ensure!(disk.len() % BLOCK == 0 && !disk.is_empty(), "a VHDX is made of whole MiB: {} bytes", disk.len());
     let blocks = disk.len() / BLOCK;
     ensure!(blocks < RATIO, "a disk of {blocks} MiB is too large for this writer");
     let mut file = vec![0; PAYLOAD];
@@ -52,7 +52,8 @@ pub fn file(disk: &[u8], identity: [u8; 16]) -> anyhow::Result<Vec<u8>> {
 }
 
 fn place(file: &mut [u8], range: Range<usize>, bytes: &[u8]) {
-    file[range.start..range.start + bytes.len().min(range.len())].copy_from_slice(&bytes[..bytes.len().min(range.len())]);
+    file[range.start..range.start + bytes.len().min(range.len())]
+        .copy_from_slice(&bytes[..bytes.len().min(range.len())]);
 }
 
 fn identifier() -> Vec<u8> {
