@@ -6,6 +6,7 @@ use common::Whole;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use tierlift_forge::{ForgeOptions, Mirror};
 use tierlift_tests::{Firmware, Image, Machine, Medium, Port, Settings};
 
@@ -66,8 +67,6 @@ fn from_medium((name, format): (&str, &'static str), firmware: Firmware, port: P
 const RAW: (&str, &str) = ("tierlift.raw", "raw");
 const VHD: (&str, &str) = ("tierlift.vhd", "vpc");
 const VHDX: (&str, &str) = ("tierlift.vhdx", "vhdx");
-const VMDK: (&str, &str) = ("tierlift.vmdk", "vmdk");
-const QCOW2: (&str, &str) = ("tierlift.qcow2", "qcow2");
 const ISO: (&str, &str) = ("tierlift.iso", "raw");
 
 #[test]
@@ -92,8 +91,8 @@ fn bios_vhd_by_ide() {
 }
 
 #[test]
-fn bios_vmdk_by_ahci() {
-    from_medium(VMDK, Firmware::Bios, Port::Ahci, false);
+fn bios_raw_by_ahci() {
+    from_medium(RAW, Firmware::Bios, Port::Ahci, false);
 }
 
 #[test]
@@ -107,8 +106,8 @@ fn uefi_vhdx_by_scsi() {
 }
 
 #[test]
-fn uefi_qcow2_by_nvme() {
-    from_medium(QCOW2, Firmware::Uefi, Port::Nvme, false);
+fn uefi_vhdx_by_nvme() {
+    from_medium(VHDX, Firmware::Uefi, Port::Nvme, false);
 }
 
 #[test]
@@ -160,4 +159,32 @@ fn the_compressed_image_is_small() {
     for name in ["tierlift.iso", "tierlift.ova", "tierlift.qcow2"] {
         assert!(fs::metadata(built(name)).unwrap().len() <= 40 << 20, "{name}");
     }
+}
+
+/// Runs a program in the folder of the images; it must end well.
+fn run(line: &str) {
+    let status = Command::new("sh").args(["-e", "-c", line]).current_dir(built("")).status().unwrap();
+    assert!(status.success(), "{line}");
+}
+
+#[test]
+fn every_format_holds_the_same_disk() {
+    for (format, name) in
+        [("vpc", "tierlift.vhd"), ("vhdx", "tierlift.vhdx"), ("vmdk", "tierlift.vmdk"), ("qcow2", "tierlift.qcow2")]
+    {
+        run(&format!("qemu-img compare -s -f raw -F {format} tierlift.raw {name}"));
+    }
+    run("qemu-img check -q tierlift.vhdx && qemu-img check -q tierlift.qcow2 && qemu-img check -q tierlift.vmdk");
+    run("sha256sum --quiet --check SHA256SUMS");
+}
+
+/// The parts of the OVA have the sums its manifest says, and its disk is the same as all others.
+#[test]
+fn the_ova_is_whole() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let inside = folder.path().display();
+    run(&format!("tar -xf tierlift.ova -C {inside}"));
+    run(&format!("qemu-img compare -s -f raw -F vmdk tierlift.raw {inside}/tierlift-disk1.vmdk"));
+    run(&format!("cd {inside} && sed -E 's/SHA256\\((.*)\\)= (.*)/\\2  \\1/' tierlift.mf | sha256sum --quiet --check"));
+    run(&format!("tar -tf tierlift.ova | head -n1 | grep -qx tierlift.ovf && test -s {inside}/tierlift.mf"));
 }
