@@ -40,10 +40,13 @@ impl Unpacked {
     fn unpack(files: &[PathBuf], root: &Path) -> anyhow::Result<Self> {
         let _ = fs::remove_dir_all(root);
         fs::create_dir_all(root)?;
-        let mut packages = Vec::new();
-        for file in files {
-            process::output(Command::new("dpkg-deb").arg("-x").arg(file).arg(root))?;
-            packages.push(Package::of(file)?);
+        let (mut packages, mut files) = (Vec::new(), files.to_vec());
+        while !files.is_empty() {
+            for file in files {
+                process::output(Command::new("dpkg-deb").arg("-x").arg(&file).arg(root))?;
+                packages.push(Package::of(&file)?);
+            }
+            files = download(&licences_elsewhere(root)?)?;
         }
         packages.sort();
         Ok(Self { root: root.to_path_buf(), packages })
@@ -112,6 +115,21 @@ impl Package {
     }
 }
 
+/// Packages that have the licence of unpacked ones and are not unpacked themselves: the folder for it is a link to theirs.
+fn licences_elsewhere(root: &Path) -> anyhow::Result<BTreeSet<String>> {
+    let folder = root.join("usr/share/doc");
+    let mut packages = BTreeSet::new();
+    for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        let Ok(link) = fs::read_link(&path) else { continue };
+        if !path.exists() {
+            let package = link.file_name().context("a link to no package")?;
+            packages.insert(package.to_string_lossy().into_owned());
+        }
+    }
+    Ok(packages)
+}
+
 /// The field `Source` of a package: nothing when all is the same, `name`, or `name (version)`.
 fn source(field: &str, package: &str, version: &str) -> String {
     let (name, other) = field.split_once(" (").unwrap_or((field, ""));
@@ -138,23 +156,19 @@ fn with_libraries(packages: &[String]) -> anyhow::Result<BTreeSet<String>> {
     Ok(all)
 }
 
-/// Whether a package has libraries, or the licence of some: that of GCC's is in a package that has nothing else.
-fn is_library(package: &str) -> bool {
-    package.starts_with("lib")
-        || package.starts_with("zlib")
-        || (package.starts_with("gcc-") && package.contains("-base"))
-}
-
 fn library_dependencies(text: &str) -> BTreeSet<String> {
     text.lines()
         .filter_map(|line| line.trim().strip_prefix("Depends: ").or_else(|| line.trim().strip_prefix("PreDepends: ")))
-        .filter(|name| is_library(name))
+        .filter(|name| name.starts_with("lib") || name.starts_with("zlib"))
         .map(|name| name.split(':').next().unwrap_or(name).to_owned())
         .collect()
 }
 
 /// The package files, downloading those of the wanted version that the cache lacks.
 fn download(packages: &BTreeSet<String>) -> anyhow::Result<Vec<PathBuf>> {
+    if packages.is_empty() {
+        return Ok(Vec::new());
+    }
     let cache = paths::cache()?.join("debs");
     fs::create_dir_all(&cache)?;
     let listed = process::output(Command::new("apt-get").args(["--print-uris", "download"]).args(packages))?;

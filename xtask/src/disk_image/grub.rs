@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Debian's packages with the parts; their licence is in the third.
-pub const PACKAGES: [&str; 3] = ["grub-pc-bin", "grub-efi-amd64-bin", "grub-common"];
+/// Debian's packages with the parts.
+pub const PACKAGES: [&str; 2] = ["grub-pc-bin", "grub-efi-amd64-bin"];
 
 /// What every form needs to show a menu on screen and serial port, and to start Linux.
 const COMMON: &str =
