@@ -128,6 +128,12 @@ pub struct Copied {
     pub losses: Vec<String>,
     /// Where the manifest lies, for people.
     pub manifest: String,
+    /// Time it took; 0 when it was not taken.
+    #[serde(default)]
+    pub milliseconds: u64,
+    /// The part of it in which what was written was read back.
+    #[serde(default)]
+    pub reading_back_milliseconds: u64,
 }
 
 /// Counts of a copy.

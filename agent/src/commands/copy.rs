@@ -143,7 +143,7 @@ fn copy_to(
     let done = copy(&job, &mut |line| eprintln!("copy: {line}"))?;
     // The mount point is gone when the user reads this; the name on the target stays.
     let manifest = target.name_on_target(&args.target, &done.manifest);
-    Ok(Copied { source: job.name, target: args.target.clone(), counts: done.counts, losses: done.losses, manifest })
+    Ok(done.copied(&job.name, &args.target, manifest))
 }
 
 /// The files, read without the kernel.
@@ -156,7 +156,7 @@ fn without_mount(args: &Args, volume: &str, session: &mut Session, target: &targ
     let job = Job { name: args.source.clone(), source, target: target.folder.clone(), force: args.force };
     let done = userland::copy(&job, &mut |line| eprintln!("copy: {line}"))?;
     let manifest = target.name_on_target(&args.target, &done.manifest);
-    Ok(Copied { source: job.name, target: args.target.clone(), counts: done.counts, losses: done.losses, manifest })
+    Ok(done.copied(&job.name, &args.target, manifest))
 }
 
 /// The volume itself, without a look at what is on it.
@@ -168,7 +168,7 @@ fn image_to(args: &Args, volume: &str, session: &mut Session, target: &target::T
     let done = image::copy(&device, &target.folder.join(format!("{}.img", image::file_name(volume))))?;
     let manifest = target.name_on_target(&args.target, &done.path);
     let (source, target) = (volume.to_owned(), args.target.clone());
-    Ok(Copied { source, target, counts: done.counts, losses: done.losses, manifest })
+    Ok(Copied { source, target, counts: done.counts, losses: done.losses, manifest, ..Copied::default() })
 }
 
 fn source(text: &str) -> anyhow::Result<Source<'_>> {

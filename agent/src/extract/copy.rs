@@ -1,15 +1,14 @@
 //! Copies a tree to a folder on another disk.
 
 use super::attributes;
-use super::file::{self, Content, Nowhere, Sparse, hex};
+use super::batch::{Batch, Written};
+use super::file::{self, Nowhere, hex};
 use super::lost_found;
 use super::manifest::{Entry, Manifest, State};
 use super::walk::{Met, Walk};
-use crate::case::Counts;
+use crate::case::{Copied, Counts};
 use crate::commands::{Failure, Outcome};
-use crate::unfinished::Unfinished;
 use anyhow::Context;
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
@@ -17,10 +16,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Name of a file while it is written. One at a time, so one name is enough.
-const PART: &str = ".tierlift-part";
 /// Added to the name of a file with unreadable ranges, so that nobody takes it for a sound one.
 const DAMAGED: &str = ".damaged";
+/// Directories that wait for their times.
+const MAX_LEFT: usize = 10_000;
 /// Files with several names remembered, to link them again; beyond that each name becomes a file of its own.
 const MAX_LINKS: usize = 1_000_000;
 /// No file of ext4 is larger than 16 TiB: more is damage, and would take for ever to read.
@@ -58,10 +57,30 @@ pub struct Done {
     pub damaged: Vec<PathBuf>,
     /// Where the manifest lies.
     pub manifest: PathBuf,
+    /// Time it took.
+    pub took: Duration,
+    /// The part of it in which what was written was read back.
+    pub reading_back: Duration,
+}
+
+impl Done {
+    /// For the case: what was copied from where to where, and how people find the manifest.
+    pub fn copied(self, source: &str, target: &str, manifest: String) -> Copied {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Copied {
+            source: source.to_owned(),
+            target: target.to_owned(),
+            milliseconds: milliseconds(self.took),
+            reading_back_milliseconds: milliseconds(self.reading_back),
+            counts: self.counts,
+            losses: self.losses,
+            manifest,
+        }
+    }
 }
 
 /// Why the copying stops.
-enum Stop {
+pub(super) enum Stop {
     /// The target cannot take more; nothing after this can succeed.
     Target(anyhow::Error),
     /// Only this file: it is told and the copy goes on.
@@ -75,11 +94,24 @@ enum Stop {
 pub fn run(job: &Job, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Done> {
     std::fs::create_dir_all(&job.target).with_context(|| format!("{} cannot be made", job.target.display()))?;
     let manifest = Manifest::begin(&job.target, &job.name, job.force)?;
-    let mut copy = Copy { job, manifest, links: HashMap::new(), done: Done::default(), told: Instant::now(), tell };
-    let result = copy.everything();
+    let start = Instant::now();
+    let batch = Batch::begin(&job.target).with_context(|| format!("{} cannot be written to", job.target.display()))?;
+    let mut copy = Copy {
+        job,
+        manifest,
+        batch,
+        left: Vec::new(),
+        links: HashMap::new(),
+        done: Done::default(),
+        told: start,
+        tell,
+    };
+    let result = copy.everything().and_then(|()| copy.settle());
+    copy.batch.end();
     copy.progress(true);
     let manifest = copy.manifest.finish(&copy.done.counts, result.is_ok());
     result?;
+    copy.done.took = start.elapsed();
     copy.done.manifest = manifest.context("the files are copied, but the manifest could not be written")?;
     Ok(copy.done)
 }
@@ -96,6 +128,9 @@ pub fn outcome(counts: &Counts) -> Outcome {
 struct Copy<'a> {
     job: &'a Job,
     manifest: Manifest,
+    batch: Batch,
+    /// Directories that nothing more is put into but what is in the batch.
+    left: Vec<(PathBuf, Metadata)>,
     /// First name on the target of each file with several names, by its number.
     links: HashMap<(u64, u64), PathBuf>,
     done: Done,
@@ -136,10 +171,12 @@ impl Copy<'_> {
         match met {
             Met::Enter(path, found) => return self.directory(&path, &found),
             Met::Leave(path, found) => {
-                let target = self.job.target.join(&path);
-                // The root's own attributes belong to the target.
+                // The root's own attributes belong to the target. The others are given when nothing more is put in.
                 if !path.as_os_str().is_empty() {
-                    self.attributes(&self.job.source.join(&path), &found, &target);
+                    self.left.push((path, found));
+                }
+                if self.left.len() >= MAX_LEFT {
+                    self.settle()?;
                 }
             }
             Met::Entry(path, found) => {
@@ -190,16 +227,10 @@ impl Copy<'_> {
             return Ok(());
         }
         match self.file(path, source, found) {
-            Ok(entry) => {
-                if entry.state != State::Damaged && found.nlink() > 1 && self.links.len() < MAX_LINKS {
-                    self.links.insert((found.dev(), found.ino()), path.to_owned());
-                }
-                if entry.state == State::Damaged && self.done.damaged.len() < MAX_DAMAGED {
-                    self.done.damaged.push(path.to_owned());
-                }
-                self.count(&entry);
-                self.manifest.add(&entry)
-            }
+            Ok(Some(entry)) => self.settled(path, found, &entry),
+            // Its other names must find it.
+            Ok(None) if found.nlink() > 1 || self.batch.is_full() => self.settle(),
+            Ok(None) => Ok(()),
             Err(stop) => self.stopped(path, "file", stop),
         }
     }
@@ -239,7 +270,8 @@ impl Copy<'_> {
         self.manifest.add(&Entry::new(path, "symlink", State::Copied))
     }
 
-    fn file(&mut self, path: &Path, source: &Path, found: &Metadata) -> Result<Entry, Stop> {
+    /// Writes a file into the batch, `None`; or tells that it is on the target already.
+    fn file(&mut self, path: &Path, source: &Path, found: &Metadata) -> Result<Option<Entry>, Stop> {
         let entry = Entry { size: found.len(), mtime: found.mtime(), ..Entry::new(path, "file", State::Copied) };
         if found.len() > MAX_FILE {
             return Err(Stop::File(State::Damaged, format!("its size ({} bytes) is impossible", found.len())));
@@ -248,25 +280,64 @@ impl Copy<'_> {
         let input = input.map_err(|error| Stop::File(State::Damaged, format!("cannot be opened: {error}")))?;
         let target = self.job.target.join(path);
         if let Some(sha256) = self.already(path, &input, found, &target)? {
-            return Ok(Entry { state: State::Identical, sha256: Some(sha256), ..entry });
+            return Ok(Some(Entry { state: State::Identical, sha256: Some(sha256), ..entry }));
         }
-        let folder = target.parent().unwrap_or(&self.job.target).to_owned();
-        let part = folder.join(PART);
-        let written = write(&input, found.len(), &part);
-        let (content, _guard) = written.inspect_err(|_| {
-            let _ = std::fs::remove_file(&part);
-        })?;
-        self.attributes(source, found, &part);
-        let damaged = !content.lost.is_empty();
+        self.batch.write(&input, (path, source), found, entry)?;
+        Ok(None)
+    }
+
+    /// Reads back what was gathered and gives it its names; then directories that were left in the meantime get their times.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        let start = Instant::now();
+        let files = match self.batch.take() {
+            Ok(files) => files,
+            Err(stop) => return self.stopped(Path::new("the files last written"), "file", stop),
+        };
+        let mut waiting = files.into_iter();
+        while let Some(written) = waiting.next() {
+            let (before, named) = (Instant::now(), written.read_back());
+            self.done.reading_back = self.done.reading_back.saturating_add(before.elapsed());
+            let named = named.and_then(|()| self.name(&written));
+            if let Err(stop) = named {
+                written.forget();
+                if let Err(error) = self.stopped(&written.path, "file", stop) {
+                    waiting.for_each(|rest| rest.forget());
+                    return Err(error);
+                }
+            }
+        }
+        for (path, found) in std::mem::take(&mut self.left) {
+            self.attributes(&self.job.source.join(&path), &found, &self.job.target.join(&path));
+        }
+        log::debug!("a batch was settled in {} ms", start.elapsed().as_millis());
+        Ok(())
+    }
+
+    /// Gives a file its attributes and its name.
+    fn name(&mut self, written: &Written) -> Result<(), Stop> {
+        self.attributes(&written.source, &written.found, &written.part);
+        let target = self.job.target.join(&written.path);
+        let damaged = !written.content.lost.is_empty();
         let name = if damaged { damaged_name(&target) } else { target };
-        std::fs::rename(&part, &name).map_err(|error| {
-            let _ = std::fs::remove_file(&part);
-            judge(error, "it cannot be given its name")
-        })?;
-        let sha256 = Some(hex(&content.sha256));
+        std::fs::rename(&written.part, &name).map_err(|error| judge(error, "it cannot be given its name"))?;
+        let sha256 = Some(hex(&written.content.sha256));
         let written_as = damaged.then(|| name.file_name().unwrap_or_default().to_string_lossy().into_owned());
         let state = if damaged { State::Damaged } else { State::Copied };
-        Ok(Entry { state, sha256, written_as, lost: content.lost, ..entry })
+        let entry = Entry { state, sha256, written_as, lost: written.content.lost.clone(), ..written.entry.clone() };
+        self.settled(&written.path, &written.found, &entry).map_err(Stop::Target)
+    }
+
+    /// Notes what became of a file.
+    fn settled(&mut self, path: &Path, found: &Metadata, entry: &Entry) -> anyhow::Result<()> {
+        if entry.state == State::Damaged {
+            if self.done.damaged.len() < MAX_DAMAGED {
+                self.done.damaged.push(path.to_owned());
+            }
+        } else if found.nlink() > 1 && self.links.len() < MAX_LINKS {
+            self.links.insert((found.dev(), found.ino()), path.to_owned());
+        }
+        self.count(entry);
+        self.manifest.add(entry)
     }
 
     /// The hash, when the target holds this very file. A different file of the same name is an error without force.
@@ -371,27 +442,6 @@ fn path_of(met: &Met) -> &Path {
     }
 }
 
-/// Writes the part file and reads it back.
-fn write(input: &File, size: u64, part: &Path) -> Result<(Content, Unfinished), Stop> {
-    // Left over from a copy that was killed.
-    let _ = std::fs::remove_file(part);
-    let make = || File::options().read(true).write(true).create_new(true).mode(0o600).open(part);
-    let (output, guard) =
-        Unfinished::make(make, |_| part.to_owned()).map_err(|error| judge(error, "it cannot be made on the target"))?;
-    output.set_len(size).map_err(|error| judge(error, "the target does not take files of this size"))?;
-    let content =
-        file::read(input, size, &mut Sparse(&output)).map_err(|error| judge(error, "it cannot be written"))?;
-    output.sync_data().map_err(|error| judge(error, "it cannot be written"))?;
-    // So that reading back asks the disk and not the memory.
-    let _ = posix_fadvise(&output, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
-    let back = file::read(&output, size, &mut Nowhere).map_err(|error| judge(error, "it cannot be read back"))?;
-    if back.sha256 != content.sha256 || !back.lost.is_empty() {
-        let text = "the target disk gives back other bytes than were written to it: it is failing; use another disk";
-        return Err(Stop::Target(anyhow::anyhow!(text)));
-    }
-    Ok((content, guard))
-}
-
 /// Whether this is a file, and every byte of it can be read.
 pub fn is_whole(path: &Path) -> bool {
     let whole = || -> io::Result<bool> {
@@ -422,7 +472,7 @@ fn damaged_name(target: &Path) -> PathBuf {
 }
 
 /// Whether an error of the target concerns one file or all that would follow.
-fn judge(error: io::Error, what: &str) -> Stop {
+pub(super) fn judge(error: io::Error, what: &str) -> Stop {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Stop::Target(
             Failure {

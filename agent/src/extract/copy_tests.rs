@@ -46,7 +46,7 @@ fn a_tree_is_copied_with_links_and_modes() {
     assert_eq!(std::fs::read_link(disks.path("dst/outside")).unwrap(), Path::new("/etc/passwd"));
     assert_eq!(std::fs::metadata(disks.path("dst/dir")).unwrap().permissions().mode() & 0o777, 0o500);
     assert_eq!(outcome(&done.counts), Outcome::CLEAN);
-    assert!(!disks.path("dst/.tierlift-part").exists());
+    assert!(!disks.path("dst/.tierlift-parts").exists());
 }
 
 #[test]

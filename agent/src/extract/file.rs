@@ -58,14 +58,25 @@ impl Sink for Nowhere {
 /// Writes to a file, leaving zeros out.
 pub struct Sparse<'a>(pub &'a File);
 
+/// Length of the first so many small pieces.
+fn whole(bytes: &[u8], pieces: usize) -> usize {
+    pieces.saturating_mul(SMALL).min(bytes.len())
+}
+
 impl Sink for Sparse<'_> {
     fn take(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut at = offset;
-        for piece in bytes.chunks(SMALL) {
-            if piece.iter().any(|&byte| byte != 0) {
-                self.0.write_all_at(piece, at)?;
-            }
-            at = at.saturating_add(piece.len() as u64);
+        let is_empty = |piece: &&[u8]| piece.iter().all(|&byte| byte == 0);
+        let (mut at, mut rest) = (offset, bytes);
+        while !rest.is_empty() {
+            let empty = whole(rest, rest.chunks(SMALL).take_while(is_empty).count());
+            let (_, data) = rest.split_at(empty);
+            let (full, after) =
+                data.split_at(whole(data, data.chunks(SMALL).take_while(|piece| !is_empty(piece)).count()));
+            at = at.saturating_add(empty as u64);
+            // A whole stretch at once: a write costs more than what is in it.
+            self.0.write_all_at(full, at)?;
+            at = at.saturating_add(full.len() as u64);
+            rest = after;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! byte it could not read. An unreadable block costs the file it belongs to, nothing else.
 
 mod attributes;
+mod batch;
 pub mod copy;
 pub mod ext4;
 mod file;

@@ -105,7 +105,7 @@ fn result(name: &str, place: &Place, sent: &Said, compared: &Said) -> Copied {
     losses.truncate(MAX_LOSSES);
     let target = format!("{}:{}", place.login, place.folder);
     let manifest = "none: both sides were compared by rsync's checksums after the copy".to_owned();
-    Copied { source: name.to_owned(), target, counts, losses, manifest }
+    Copied { source: name.to_owned(), target, counts, losses, manifest, ..Copied::default() }
 }
 
 fn command(source: &Path, place: &Place, access: &Access) -> Command {

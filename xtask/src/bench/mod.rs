@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: speed and memory against thin-provisioning-tools, everything in one run and in one table.
 
+mod copy;
 mod jobs;
 pub mod measure;
 mod pools;
@@ -17,7 +18,7 @@ use table::Line;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only lines whose name contains this ("check", "64 GiB"), or whose pool is this
+    /// Only lines whose name contains this ("check", "64 GiB"), or whose pool is this; "copy": only copying in the guest against cp
     #[arg(default_value = "")]
     filter: String,
     /// Runs of each program; they alternate, and medians are told
@@ -29,6 +30,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    if args.filter == "copy" {
+        return copy::run(args.runs);
+    }
     let tierlift = build()?;
     let peers = peers::all();
     let jobs = JOBS.iter().filter(|job| job.name.contains(&args.filter) || job.pool == args.filter);

@@ -116,13 +116,7 @@ impl Work<'_> {
             volume.name, counts.copied, counts.identical, counts.damaged, counts.failed
         );
         let manifest = self.target.name_on_target(&self.target_name, &done.manifest);
-        let copied = Copied {
-            source: volume.name.clone(),
-            target: self.target_name.clone(),
-            counts: done.counts,
-            losses: done.losses,
-            manifest,
-        };
+        let copied = done.copied(&volume.name, &self.target_name, manifest);
         case::keep(|case| case.copied(copied))
     }
 
@@ -156,6 +150,7 @@ impl Work<'_> {
             counts: done.counts,
             losses: done.losses,
             manifest,
+            ..Copied::default()
         };
         case::keep(|case| case.copied(copied))
     }

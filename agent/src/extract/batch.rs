@@ -1,0 +1,143 @@
+//! Files written and not yet read back.
+//!
+//! Putting each file on the disk by itself would cost more than writing it. So files are gathered under numbers in a folder of their
+//! own, put on the disk together, read back, and only then given their names.
+
+use super::copy::{Stop, judge};
+use super::file::{self, Content, Nowhere, Sparse};
+use super::manifest::Entry;
+use crate::unfinished::Unfinished;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Folder on the target for files without their names.
+const FOLDER: &str = ".tierlift-parts";
+/// What a power cut may cost.
+const MOST_BYTES: u64 = 64 << 20;
+const MOST_FILES: usize = 512;
+
+/// A file that was written.
+pub(super) struct Written {
+    /// Path below the root of the copy.
+    pub path: PathBuf,
+    /// Where it was read.
+    pub source: PathBuf,
+    /// What is known of the source.
+    pub found: Metadata,
+    /// For the manifest.
+    pub entry: Entry,
+    /// What was read.
+    pub content: Content,
+    /// Where it lies.
+    pub part: PathBuf,
+    /// Whoever stops the program leaves no part behind.
+    _guard: Unfinished,
+}
+
+/// The files gathered so far.
+pub(super) struct Batch {
+    folder: PathBuf,
+    files: Vec<Written>,
+    bytes: u64,
+    next: u64,
+}
+
+impl Batch {
+    /// Makes the folder, or clears away what a copy that was killed left in it.
+    pub(super) fn begin(target: &Path) -> io::Result<Self> {
+        let folder = target.join(FOLDER);
+        fs::create_dir_all(&folder)?;
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().bytes().all(|sign| sign.is_ascii_digit()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(Self { folder, files: Vec::new(), bytes: 0, next: 0 })
+    }
+
+    /// Takes the folder away, and what was never given a name with it.
+    pub(super) fn end(&self) {
+        self.files.iter().for_each(Written::forget);
+        let _ = fs::remove_dir(&self.folder);
+    }
+
+    /// Reads a file and writes it under a number.
+    pub(super) fn write(
+        &mut self,
+        input: &File,
+        (path, source): (&Path, &Path),
+        found: &Metadata,
+        entry: Entry,
+    ) -> Result<(), Stop> {
+        let part = self.folder.join(self.next.to_string());
+        self.next = self.next.saturating_add(1);
+        let make = || File::options().read(true).write(true).create_new(true).mode(0o600).open(&part);
+        let (output, guard) = Unfinished::make(make, |_| part.clone())
+            .map_err(|error| judge(error, "it cannot be made on the target"))?;
+        let size = found.len();
+        let written = output
+            .set_len(size)
+            .map_err(|error| judge(error, "the target does not take files of this size"))
+            .and_then(|()| {
+                file::read(input, size, &mut Sparse(&output)).map_err(|error| judge(error, "it cannot be written"))
+            });
+        let content = written.inspect_err(|_| {
+            let _ = fs::remove_file(&part);
+        })?;
+        self.bytes = self.bytes.saturating_add(size);
+        let (path, source, found) = (path.to_owned(), source.to_owned(), found.clone());
+        self.files.push(Written { path, source, found, entry, content, part, _guard: guard });
+        Ok(())
+    }
+
+    /// Enough was gathered.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= MOST_BYTES || self.files.len() >= MOST_FILES
+    }
+
+    /// Puts all on the disk and hands them out, to be read back.
+    pub(super) fn take(&mut self) -> Result<Vec<Written>, Stop> {
+        self.bytes = 0;
+        let files = std::mem::take(&mut self.files);
+        if files.is_empty() {
+            return Ok(files);
+        }
+        let synced = File::open(&self.folder).and_then(|folder| Ok(rustix::fs::syncfs(folder)?));
+        synced.map_err(|error| {
+            files.iter().for_each(Written::forget);
+            // Whatever the error: nobody knows which of the files it concerns.
+            match judge(error, "they cannot be put on the target") {
+                Stop::File(_, why) => Stop::Target(anyhow::anyhow!(why)),
+                stop => stop,
+            }
+        })?;
+        Ok(files)
+    }
+}
+
+impl Written {
+    /// Compares what lies on the disk with what was read.
+    pub(super) fn read_back(&self) -> Result<(), Stop> {
+        let read = || -> io::Result<Content> {
+            let output = File::open(&self.part)?;
+            // So that reading back asks the disk and not the memory.
+            let _ = posix_fadvise(&output, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+            file::read(&output, self.found.len(), &mut Nowhere)
+        };
+        let back = read().map_err(|error| judge(error, "it cannot be read back"))?;
+        if back.sha256 == self.content.sha256 && back.lost.is_empty() {
+            return Ok(());
+        }
+        let text = "the target disk gives back other bytes than were written to it: it is failing; use another disk";
+        Err(Stop::Target(anyhow::anyhow!(text)))
+    }
+
+    /// Takes the part away.
+    pub(super) fn forget(&self) {
+        let _ = fs::remove_file(&self.part);
+    }
+}
