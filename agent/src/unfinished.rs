@@ -4,17 +4,18 @@
 //! signal do what it does. What cannot be caught (SIGKILL, power) leaves a file whose name says that it is not finished.
 
 use nix::sys::signal::{SigSet, Signal, raise};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once, PoisonError};
 
 /// Files to be removed should the program be stopped.
-static FILES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+static FILES: Mutex<BTreeMap<u64, PathBuf>> = Mutex::new(BTreeMap::new());
 
 /// A file that goes away with the program until this is dropped.
 #[derive(Debug)]
 pub struct Unfinished {
-    path: PathBuf,
+    number: u64,
 }
 
 impl Unfinished {
@@ -26,18 +27,16 @@ impl Unfinished {
         watch();
         let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
         let made = make()?;
-        let path = path(&made);
-        files.push(path.clone());
-        Ok((made, Self { path }))
+        let number = files.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
+        files.insert(number, path(&made));
+        Ok((made, Self { number }))
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
         let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = files.iter().position(|file| *file == self.path) {
-            files.swap_remove(at);
-        }
+        files.remove(&self.number);
     }
 }
 
@@ -49,7 +48,7 @@ fn watch() {
         let wait = move || {
             let Ok(signal) = signals.wait() else { return };
             let files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
-            for file in files.iter() {
+            for file in files.values() {
                 // Finished or gone in the meantime: nothing to remove.
                 let _ = std::fs::remove_file(file);
             }

@@ -131,9 +131,9 @@ pub struct Copied {
     /// Time it took; 0 when it was not taken.
     #[serde(default)]
     pub milliseconds: u64,
-    /// The part of it in which what was written was read back.
+    /// The part of it that went into SHA-256 and into reading back what was written.
     #[serde(default)]
-    pub reading_back_milliseconds: u64,
+    pub verifying_milliseconds: u64,
 }
 
 /// Counts of a copy.

@@ -59,8 +59,8 @@ pub struct Done {
     pub manifest: PathBuf,
     /// Time it took.
     pub took: Duration,
-    /// The part of it in which what was written was read back.
-    pub reading_back: Duration,
+    /// The part of it that went into SHA-256 and into reading back what was written.
+    pub verifying: Duration,
 }
 
 impl Done {
@@ -71,7 +71,7 @@ impl Done {
             source: source.to_owned(),
             target: target.to_owned(),
             milliseconds: milliseconds(self.took),
-            reading_back_milliseconds: milliseconds(self.reading_back),
+            verifying_milliseconds: milliseconds(self.verifying),
             counts: self.counts,
             losses: self.losses,
             manifest,
@@ -296,7 +296,8 @@ impl Copy<'_> {
         let mut waiting = files.into_iter();
         while let Some(written) = waiting.next() {
             let (before, named) = (Instant::now(), written.read_back());
-            self.done.reading_back = self.done.reading_back.saturating_add(before.elapsed());
+            let verifying = before.elapsed().saturating_add(written.content.hashing);
+            self.done.verifying = self.done.verifying.saturating_add(verifying);
             let named = named.and_then(|()| self.name(&written));
             if let Err(stop) = named {
                 written.forget();
@@ -457,7 +458,7 @@ fn equal(input: &File, target: &Path, size: u64) -> Option<String> {
     let there = File::options().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(target).ok()?;
     let there = file::read(&there, size, &mut Nowhere).ok().filter(|content| content.lost.is_empty())?;
     let here = file::read(input, size, &mut Nowhere).ok()?;
-    (here == there).then(|| hex(&here.sha256))
+    ((here.sha256, here.lost) == (there.sha256, there.lost)).then(|| hex(&here.sha256))
 }
 
 fn same_file(one: &Path, two: &Path) -> bool {

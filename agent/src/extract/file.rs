@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 /// Bytes read at a time; after an error a range is tried again in pieces of the second size, the smallest block of ext4 worth
 /// the time.
@@ -30,6 +31,8 @@ pub struct Content {
     pub sha256: [u8; 32],
     /// What could not be read.
     pub lost: Vec<LostRange>,
+    /// Time the SHA-256 took.
+    pub hashing: Duration,
 }
 
 /// Hexadecimal digits of a digest.
@@ -88,7 +91,9 @@ impl Sink for Sparse<'_> {
 /// # Errors
 /// When the sink fails.
 pub fn read(file: &File, size: u64, sink: &mut dyn Sink) -> io::Result<Content> {
-    let mut reader = Reader { file, hash: Sha256::new(), lost: Vec::new(), buffer: vec![0; STEP] };
+    let step = usize::try_from(size).unwrap_or(STEP).clamp(SMALL, STEP);
+    let mut reader =
+        Reader { file, hash: Sha256::new(), lost: Vec::new(), hashing: Duration::ZERO, buffer: vec![0; step] };
     let there = length(file).min(size);
     let mut at = 0;
     while at < there {
@@ -102,7 +107,7 @@ pub fn read(file: &File, size: u64, sink: &mut dyn Sink) -> io::Result<Content> 
         reader.lose(there, size.saturating_sub(there));
         reader.zeros(size.saturating_sub(there));
     }
-    Ok(Content { sha256: reader.hash.finalize().into(), lost: reader.lost })
+    Ok(Content { sha256: reader.hash.finalize().into(), lost: reader.lost, hashing: reader.hashing })
 }
 
 /// The length of a file, or of a block device.
@@ -133,6 +138,7 @@ struct Reader<'a> {
     file: &'a File,
     hash: Sha256,
     lost: Vec<LostRange>,
+    hashing: Duration,
     buffer: Vec<u8>,
 }
 
@@ -150,7 +156,7 @@ impl Reader<'_> {
     fn data(&mut self, start: u64, end: u64, sink: &mut dyn Sink) -> io::Result<()> {
         let mut at = start;
         while at < end {
-            let length = usize::try_from(end.saturating_sub(at)).unwrap_or(STEP).min(STEP);
+            let length = usize::try_from(end.saturating_sub(at)).unwrap_or(STEP).min(self.buffer.len());
             if !self.piece(at, length, sink)? {
                 self.piecewise(at, length, sink)?;
             }
@@ -180,7 +186,9 @@ impl Reader<'_> {
         if self.file.read_exact_at(buffer, at).is_err() {
             return Ok(false);
         }
+        let start = Instant::now();
         self.hash.update(&*buffer);
+        self.hashing = self.hashing.saturating_add(start.elapsed());
         sink.take(at, buffer)?;
         Ok(true)
     }

@@ -149,6 +149,10 @@ impl Manifest {
 
     /// What an earlier copy knew of a path.
     pub fn known(&self, path: &Path) -> Option<&Known> {
+        // Nothing to look up: no hash for it.
+        if self.known.is_empty() {
+            return None;
+        }
         self.known.get(&key(path.to_string_lossy().as_bytes()))
     }
 

@@ -114,8 +114,8 @@ fn recovered(out: &mut String, copy: &Copied) {
     line(out, &format!("  {}", shares::shares(counts)));
     if copy.milliseconds > 0 {
         let seconds = |milliseconds: u64| milliseconds.div_ceil(1000);
-        let (all, back) = (seconds(copy.milliseconds), seconds(copy.reading_back_milliseconds));
-        line(out, &format!("  it took {all} s, {back} s of them for reading back"));
+        let (all, back) = (seconds(copy.milliseconds), seconds(copy.verifying_milliseconds));
+        line(out, &format!("  it took {all} s, {back} s of them for verifying"));
     }
     line(out, &format!("  every file with its SHA-256: {}", copy.manifest));
 }

@@ -9,7 +9,7 @@ use tierlift_tests::{Image, Machine, Settings};
 
 /// What is copied: number of files, and the size of each in KiB.
 const LOADS: [(&str, usize, usize); 2] = [("48 files of 2 MiB", 48, 2048), ("3,000 files of 8 KiB", 3000, 8)];
-/// The least share of `cp`'s speed, reading back aside.
+/// The least share of `cp`'s speed, SHA-256 and reading back aside.
 const LIMIT: f64 = 0.8;
 
 /// Measures each load `runs` times, and fails when a limit is missed.
@@ -22,20 +22,24 @@ pub fn run(runs: usize) -> anyhow::Result<()> {
         let _ = fs::remove_dir_all(&folder);
         let source = source(&folder, count, kib)?;
         let target = disk(&folder.join("target.img"), None)?;
-        let mut machine = Settings::new(&image).protected_source(&source).writable(&target).boot()?;
+        let mut machine = Settings::new(&image)
+            .protected_source(&source)
+            .writable(&target)
+            .with(&["-cpu", "max,-erms,-fsrm,-fzrm,-fsrs"])
+            .boot()?;
         let (mut ours, mut theirs, mut whole) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..runs.max(1) {
             theirs.push(by_cp(&mut machine)?);
-            let (milliseconds, reading_back) = by_us(&mut machine)?;
-            ours.push(milliseconds - reading_back);
+            let (milliseconds, verifying) = by_us(&mut machine)?;
+            ours.push(milliseconds - verifying);
             whole.push(milliseconds);
         }
         machine.finish()?;
         let (ours, theirs, whole) = (median(ours), median(theirs), median(whole));
         let speed = theirs / ours;
         println!(
-            "bench: copy, {name}: {speed:.2}x the speed of cp -a (limit {LIMIT}x); cp {theirs:.0} ms, copy {ours:.0} ms, with reading \
-             back {whole:.0} ms"
+            "bench: copy, {name}: {speed:.2}x the speed of cp -a (limit {LIMIT}x); cp {theirs:.0} ms, copy {ours:.0} ms, with \
+             verification {whole:.0} ms"
         );
         missed += usize::from(speed < LIMIT);
     }
@@ -93,7 +97,7 @@ fn by_us(machine: &mut Machine) -> anyhow::Result<(f64, f64)> {
     let said = machine.shell(&format!("{BEGIN}{line}{END}"))?.success()?;
     let answer: serde_json::Value = serde_json::from_str(said.trim()).with_context(|| said.clone())?;
     let figure = |name: &str| answer["copy"][name].as_f64().with_context(|| format!("no {name} in {said}"));
-    Ok((figure("milliseconds")?, figure("reading_back_milliseconds")?))
+    Ok((figure("milliseconds")?, figure("verifying_milliseconds")?))
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {
