@@ -75,7 +75,7 @@ fn a_target_that_runs_full() {
         "blockdev --setrw {device}; mkdir -p /tmp/f && mount {device} /tmp/f && head -c 20971520 /dev/zero > /tmp/f/other"
     );
     machine.shell(&fill).unwrap().success().unwrap();
-    machine.shell("(while [ ! -e /tmp/f/nas/photos/3 ]; do :; done; cat /dev/zero > /tmp/f/more; sync) 2>/dev/null >/dev/null &").unwrap();
+    machine.shell("(while [ ! -e /tmp/f/nas/.tierlift-parts/3 ]; do :; done; cat /dev/zero > /tmp/f/more; sync) 2>/dev/null >/dev/null &").unwrap();
     let full = copy(&mut machine, "/tmp/f/nas");
     assert!(full.code & 8 != 0 && full.stderr.contains("the target is full"), "{full:?}");
     machine.shell("sleep 2; rm -f /tmp/f/more /tmp/f/other; sync").unwrap();

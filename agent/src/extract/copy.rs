@@ -106,13 +106,19 @@ pub fn run(job: &Job, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Done> {
         told: start,
         tell,
     };
-    let result = copy.everything().and_then(|()| copy.settle());
+    let result = copy.everything();
+    // Also when it was stopped: what was written before is whole.
+    let settled = copy.settle();
+    let result = result.and(settled);
     copy.batch.end();
     copy.progress(true);
     let manifest = copy.manifest.finish(&copy.done.counts, result.is_ok());
     result?;
     copy.done.took = start.elapsed();
-    copy.done.manifest = manifest.context("the files are copied, but the manifest could not be written")?;
+    copy.done.manifest = manifest.map_err(|error| match error.downcast_ref().map(io::Error::kind) {
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => full(),
+        _ => error.context("the files are copied, but the manifest could not be written"),
+    })?;
     Ok(copy.done)
 }
 
@@ -472,18 +478,16 @@ fn damaged_name(target: &Path) -> PathBuf {
     target.with_file_name(name)
 }
 
+fn full() -> anyhow::Error {
+    let message = "the target is full; what was copied so far is complete and checked. Make room there and run the same command \
+                   again, or use a larger disk, or copy parts (VG/LV:PATH)";
+    Failure { outcome: Outcome::FAILED, message: message.to_owned() }.into()
+}
+
 /// Whether an error of the target concerns one file or all that would follow.
 pub(super) fn judge(error: io::Error, what: &str) -> Stop {
     match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Stop::Target(
-            Failure {
-                outcome: Outcome::FAILED,
-                message: "the target is full; what was copied so far is complete and checked. Run the same command again with a \
-                          larger disk, or copy parts (VG/LV:PATH)"
-                    .to_owned(),
-            }
-            .into(),
-        ),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Stop::Target(full()),
         ErrorKind::ReadOnlyFilesystem => Stop::Target(anyhow::anyhow!("the target is read-only")),
         _ if error.raw_os_error() == Some(nix::libc::EIO) => {
             Stop::Target(anyhow::anyhow!("the target disk fails ({error}); use another disk"))

@@ -23,7 +23,7 @@ pub fn run(runs: usize) -> anyhow::Result<()> {
         let source = source(&folder, count, kib)?;
         let target = disk(&folder.join("target.img"), None)?;
         let mut machine = Settings::new(&image)
-            .protected_source(&source)
+            .protected_source(&source, "raw")
             .writable(&target)
             .with(&["-cpu", "max,-erms,-fsrm,-fzrm,-fsrs"])
             .boot()?;
