@@ -164,6 +164,31 @@ fn a_target_that_is_pulled_out() {
     machine.finish().unwrap();
 }
 
+/// A directory is lost: its files come back without their names, sorted by what is in them, and the report counts both ways.
+#[test]
+fn a_lost_directory() {
+    let folder = TempDir::new().unwrap();
+    let (forged, hashes) = volume(folder.path(), |image| {
+        assert!(Command::new("debugfs").args(["-w", "-R", "clri /photos"]).arg(image).status().unwrap().success());
+    });
+    let target = ext4(&folder.path().join("target.img"), 96);
+    let mut machine = settings(&forged).writable(&target).boot().unwrap();
+    let device = format!("/dev/vd{}", char::from(b'a' + forged.disks.len() as u8));
+    let said = machine.run(&["auto", "--yes", "--target", &device]).unwrap();
+    assert_eq!(said.code & !3, 0, "{said:?}");
+    let look = format!(
+        "mount -o ro {device} /mnt && cd /mnt/md1-volume && sha256sum lost+found/*; cat lost+found-sorted/list.txt; \
+         cat /mnt/tierlift-case/report.txt; cd /; umount /mnt"
+    );
+    let look = machine.shell(&look).unwrap().success().unwrap();
+    for hash in &hashes {
+        assert!(look.contains(hash.as_str()), "{hash} is missing in {look}");
+    }
+    assert!(look.contains("unknown content; also lost+found-sorted/others/"), "{look}");
+    assert!(look.contains("the 24 files without a name (lost+found) counted as lost: 100.00 % of all bytes"), "{look}");
+    machine.finish().unwrap();
+}
+
 /// Garbage in the inode tables makes the repair write all of them.
 fn garbage_in_inodes(image: &Path) {
     let said = Command::new("dumpe2fs").arg(image).output().unwrap();

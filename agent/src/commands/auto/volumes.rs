@@ -101,8 +101,11 @@ impl Work<'_> {
         if let Err(errno) = nix::mount::umount(&directory) {
             log::warn!("{} cannot be unmounted: {errno}", directory.display());
         }
-        let done = done?;
+        let mut done = done?;
         let damaged = done.damaged.clone();
+        if done.counts.damaged > 0 {
+            self.add_nameless(volume, &job.target, &mut done)?;
+        }
         self.copied(volume, done)?;
         self.look_for_older(volume, &job.target, &damaged, fetch)
     }
@@ -230,7 +233,7 @@ impl Work<'_> {
     }
 
     /// Repairs the file system on an overlay, after a question.
-    fn repaired(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
+    pub(super) fn repaired(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
         let question = format!("Repair the file system of {} on an overlay (the disks are not touched)?", volume.name);
         if !self.ask.go_on(&question)? {
             return Err(Failure::unusable(format!("{}: not repaired, as you wished", volume.name)).into());

@@ -1,0 +1,65 @@
+//! Files that a damaged file system no longer reaches: a repair on an overlay puts them into lost+found, and they are copied
+//! from there. Everything else was copied before, from the file system as it was found: a repair can also take names away.
+
+use super::Work;
+use super::volumes::Chosen;
+use crate::activate::bring_up::bring_up;
+use crate::extract::copy::{self, Done, Job};
+use crate::extract::lost_found::FOLDER;
+use crate::extract::mount::{default_directory, mount_read_only, readable};
+use crate::fsck::{self, Way};
+use std::path::Path;
+
+impl Work<'_> {
+    /// Adds to a copy what a repair finds without a name.
+    pub(super) fn add_nameless(&mut self, volume: &Chosen, tree: &Path, done: &mut Done) -> anyhow::Result<()> {
+        let active = bring_up(&self.dm, &mut self.session, volume.group, &volume.wish, &self.request)?;
+        let device = self.opened(volume, &active)?;
+        let said = fsck::run(&readable(&self.dm, &device)?, Way::Look)?;
+        if !said.kinds.keys().any(|kind| kind.contains(FOLDER)) {
+            return Ok(());
+        }
+        println!("  parts of the file system cannot be reached any more; a repair may find files without a name");
+        if let Err(error) = self.repaired(volume, &device) {
+            println!("  {error:#}");
+            return Ok(());
+        }
+        let directory = default_directory(&active.plan.device);
+        mount_read_only(&self.dm, &active.path, &directory)?;
+        let job = Job {
+            name: format!("{}:{FOLDER}", volume.name),
+            source: directory.join(FOLDER),
+            target: tree.join(FOLDER),
+            force: false,
+        };
+        let found = copy::run(&job, &mut |line| eprintln!("copy: {line}"));
+        if let Err(errno) = nix::mount::umount(&directory) {
+            log::warn!("{} cannot be unmounted: {errno}", directory.display());
+        }
+        add(done, &found?);
+        Ok(())
+    }
+}
+
+fn add(done: &mut Done, found: &Done) {
+    let (all, new) = (&mut done.counts, &found.counts);
+    let whole = new.copied.saturating_add(new.identical);
+    all.nameless = all.nameless.saturating_add(whole);
+    all.nameless_bytes = all.nameless_bytes.saturating_add(new.bytes);
+    for (sum, more) in [
+        (&mut all.copied, new.copied),
+        (&mut all.identical, new.identical),
+        (&mut all.damaged, new.damaged),
+        (&mut all.failed, new.failed),
+        (&mut all.directories, new.directories),
+        (&mut all.symlinks, new.symlinks),
+        (&mut all.bytes, new.bytes),
+        (&mut all.lost_bytes, new.lost_bytes),
+    ] {
+        *sum = sum.saturating_add(more);
+    }
+    done.losses.extend(found.losses.iter().cloned());
+    done.losses.truncate(copy::MAX_LOSSES);
+    done.took = done.took.saturating_add(found.took);
+    done.verifying = done.verifying.saturating_add(found.verifying);
+}
