@@ -5,8 +5,10 @@ mod fingerprint;
 mod kernel_log;
 mod machine;
 mod medium;
+mod processor;
 
 pub use fingerprint::fingerprint;
 pub use kernel_log::complaints;
 pub use machine::{Image, Machine, Output, Settings};
 pub use medium::{Firmware, Medium, Port};
+pub use processor::processor_time;

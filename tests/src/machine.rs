@@ -1,6 +1,6 @@
 //! One virtual machine with the appliance in it.
 
-use crate::{Medium, complaints, fingerprint};
+use crate::{Medium, complaints, fingerprint, processor_time};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::fs;
@@ -272,6 +272,12 @@ impl Machine {
     #[must_use]
     pub fn boot_time(&self) -> Duration {
         self.boot_time
+    }
+
+    /// Seconds of processor time QEMU has used since its start.
+    #[must_use]
+    pub fn processor_time(&self) -> Option<f64> {
+        processor_time(self.qemu.id())
     }
 
     /// Runs a verb of the agent.

@@ -58,6 +58,7 @@ fn from_medium((name, format): (&str, &'static str), firmware: Firmware, port: P
     let medium = Medium::new(&built(name), format, firmware, port);
     let mut machine = boot(whole.attach(settings()).medium(medium), &format!("{name} by {firmware:?} on {port:?}"));
     assert_scan(&mut machine, port != Port::Cd);
+    assert!(name == "tierlift.iso" || machine.console().contains("1 disk is attached"), "{}", machine.console());
     if files {
         assert_files(&mut machine, &whole);
     }

@@ -38,13 +38,23 @@ fn disks(sys_block: &Path) -> Vec<Disk> {
     let disk = |entry: fs::DirEntry| {
         let name = entry.file_name().into_string().ok()?;
         let sectors = fs::read_to_string(entry.path().join("size")).ok()?.trim().parse().ok()?;
-        Some(Disk { name, sectors })
+        (!is_boot_disk(&entry.path())).then_some(Disk { name, sectors })
     };
     let is_disk = |disk: &Disk| disk.sectors > 0 && !NOT_DISKS.iter().any(|prefix| disk.name.starts_with(prefix));
     let mut disks: Vec<_> = entries.filter_map(disk).filter(is_disk).collect();
     // sdz comes before sdaa.
     disks.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
     disks
+}
+
+/// Whether a partition of the disk has the name that only the appliance's boot disk has: the kernel knows the names.
+fn is_boot_disk(disk: &Path) -> bool {
+    let named = |part: fs::DirEntry| fs::read_to_string(part.path().join("uevent")).unwrap_or_default();
+    fs::read_dir(disk)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|part| named(part).lines().any(|line| line == "PARTNAME=Tierlift boot"))
 }
 
 fn attached(disks: &[Disk]) -> String {
@@ -80,6 +90,9 @@ mod tests {
             fs::create_dir(folder.path().join(name)).unwrap();
             fs::write(folder.path().join(name).join("size"), format!("{size}\n")).unwrap();
         }
+        fs::create_dir_all(folder.path().join("sda/sda2")).unwrap();
+        fs::write(folder.path().join("sda/size"), "75776\n").unwrap();
+        fs::write(folder.path().join("sda/sda2/uevent"), "PARTN=2\nPARTNAME=Tierlift boot\n").unwrap();
         let names: Vec<_> = disks(folder.path()).into_iter().map(|disk| disk.name).collect();
         assert_eq!(names, ["sdb", "sdaa"]);
         let text = text(folder.path());

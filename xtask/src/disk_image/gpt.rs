@@ -9,6 +9,9 @@ pub const CORE: (u64, u64) = (2048, 2048);
 /// First sector of the file system.
 pub const FILES: u64 = 4096;
 
+/// The name by which the appliance's welcome knows its boot disk.
+const PARTITION: &str = "Tierlift boot";
+
 /// Sectors of the array of entries.
 const ARRAY: u64 = (ENTRY_COUNT * ENTRY_BYTES / SECTOR) as u64;
 /// Sectors behind the file system: the backup, in a whole MiB.
@@ -30,7 +33,7 @@ pub fn disk(boot: &[u8], core: &[u8], files: &[u8]) -> Vec<u8> {
     put(&mut disk, FILES, files);
     let array = encode_entries(&[
         entry(1, BIOS_BOOT, *b"Tierlift core 01", CORE, "BIOS boot"),
-        entry(2, EFI_SYSTEM, *b"Tierlift boot 02", (FILES, file_sectors), "Tierlift"),
+        entry(2, EFI_SYSTEM, *b"Tierlift boot 02", (FILES, file_sectors), PARTITION),
     ]);
     for (own, other, entries) in [(1, sectors - 1, 2), (sectors - 1, 1, sectors - 1 - ARRAY)] {
         put(&mut disk, entries, &array);
