@@ -40,14 +40,19 @@ fn fix_content_id(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Replaces the eight digits behind `CID=`, which may be fewer: the line keeps its length.
+/// Replaces the digits behind `CID=`. QEMU leaves leading zeros out, so the text may grow into the zeros that follow it.
 fn put_content_id(descriptor: &mut [u8]) -> anyhow::Result<()> {
     const KEY: &[u8] = b"\nCID=";
+    let find = |bytes: &[u8], wanted: u8| bytes.iter().position(|byte| *byte == wanted);
     let at = descriptor.windows(KEY.len()).position(|window| window == KEY).context("no content id in the VMDK")?;
-    let digits = &mut descriptor[at + KEY.len()..];
-    let length = digits.iter().position(|byte| *byte == b'\n').context("the VMDK's content id has no end")?;
-    ensure!(length == CONTENT_ID.len(), "the VMDK's content id has {length} digits; 8 expected");
-    digits[..length].copy_from_slice(CONTENT_ID);
+    let text = &mut descriptor[at + KEY.len()..];
+    let digits = find(text, b'\n').context("the VMDK's content id has no end")?;
+    let end = find(text, 0).context("the VMDK's descriptor has no end")?;
+    let grown = end + CONTENT_ID.len().saturating_sub(digits);
+    let room = text.get(end..grown).is_some_and(|room| room.iter().all(|byte| *byte == 0));
+    ensure!(digits <= CONTENT_ID.len() && digits < end && room, "the VMDK's content id cannot be replaced");
+    text.copy_within(digits..end, CONTENT_ID.len());
+    text[..CONTENT_ID.len()].copy_from_slice(CONTENT_ID);
     Ok(())
 }
 
@@ -57,9 +62,14 @@ mod tests {
 
     #[test]
     fn only_the_content_id_changes() {
-        let mut text = b"version=1\nCID=0123abcd\nparentCID=ffffffff\n".to_vec();
-        put_content_id(&mut text).unwrap();
-        assert_eq!(text, b"version=1\nCID=26010100\nparentCID=ffffffff\n");
+        for digits in ["0123abcd", "1", "fedcba9"] {
+            let mut text = format!("version=1\nCID={digits}\nparentCID=ffffffff\n").into_bytes();
+            text.resize(64, 0);
+            put_content_id(&mut text).unwrap();
+            assert!(text.starts_with(b"version=1\nCID=26010100\nparentCID=ffffffff\n\0"));
+            assert!(text.len() == 64 && text.ends_with(&[0; 16]));
+        }
         assert!(put_content_id(&mut b"nothing".to_vec()).is_err());
+        assert!(put_content_id(&mut b"\nCID=1\nfull".to_vec()).is_err());
     }
 }
