@@ -133,6 +133,29 @@ fn targets_that_are_refused_and_one_that_is_formatted() {
     machine.finish().unwrap();
 }
 
+/// Targets for other machines hold the same files; and a recovery finished on one target is not finished on another.
+#[test]
+fn targets_that_windows_reads() {
+    let whole = Whole::forge("F1-plain-ext4", &half());
+    let (ntfs, exfat) = (whole.folder().join("ntfs.img"), whole.folder().join("exfat.img"));
+    let settings = whole.attach(Settings::new(&Image::from_environment().unwrap()));
+    let settings = settings.writable(&sparse(&ntfs, 256 << 20)).writable(&sparse(&exfat, 256 << 20));
+    let mut machine = settings.boot().unwrap();
+    for (kind, device) in [("ntfs", "/dev/vdb"), ("exfat", "/dev/vdc")] {
+        let said = machine.run(&["auto", "--yes", &format!("--format={kind}"), "--target", device]).unwrap();
+        assert_eq!(said.code, 0, "{kind}: {}{}", said.stdout, said.stderr);
+        let mount = if kind == "ntfs" { "mount -t ntfs3 -o ro" } else { "mount -t exfat -o ro" };
+        machine.shell(&format!("mkdir -p /mnt/check && {mount} {device} /mnt/check")).unwrap().success().unwrap();
+        for file in &whole.fixture.files["final"] {
+            let line = format!("sha256sum '/mnt/check/vg1-lv1/{}'", file.path);
+            let hash = machine.shell(&line).unwrap().success().unwrap();
+            assert!(hash.starts_with(&file.sha256), "{kind}: {} {hash}", file.path);
+        }
+        machine.shell("umount /mnt/check").unwrap().success().unwrap();
+    }
+    machine.finish().unwrap();
+}
+
 /// A target that is too small is said before anything is copied; a larger one takes the same case on.
 #[test]
 fn a_target_that_is_too_small() {

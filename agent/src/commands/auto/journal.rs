@@ -48,6 +48,8 @@ impl Journal {
 
     /// What an earlier run did is taken over, unless this machine's own case already has it.
     fn begin(&self, case: &mut Case, earlier: Option<Case>, groups: Vec<String>) {
+        // Only what is on this target says whether it is finished: the same disks may be copied to a second one.
+        let finished = earlier.as_ref().and_then(|earlier| earlier.auto.as_ref()?.finished);
         if let Some(mut earlier) = earlier.filter(|earlier| earlier.started < case.started) {
             earlier.inventory = case.inventory.take();
             earlier.activations.iter_mut().for_each(|activation| activation.active = false);
@@ -55,7 +57,7 @@ impl Journal {
             earlier.note("went on after an interruption");
             *case = earlier;
         }
-        case.auto.get_or_insert_default().groups = groups;
+        case.auto = Some(AutoState { groups, finished });
     }
 
     pub(super) fn folder(&self) -> &Path {

@@ -36,9 +36,9 @@ pub(super) struct Args {
     /// Where the files go: a disk with a file system (/dev/sdb1), a folder on it (/dev/sdb1:FOLDER), or a folder
     #[arg(long, value_name = "DEV[:FOLDER]")]
     target: Option<String>,
-    /// Make an ext4 file system on the target disk first: ALL of that disk is lost. Only for a blank disk
-    #[arg(long, requires = "target")]
-    format: bool,
+    /// Make a file system on the target disk first (ext4 unless told otherwise). Only on a blank disk
+    #[arg(long, requires = "target", value_name = "KIND", num_args = 0..=1, require_equals = true, default_missing_value = "ext4")]
+    format: Option<target::Kind>,
     /// Only these volumes; may be repeated. Without: every volume, no snapshots
     #[arg(long = "volume", value_name = "VG/LV")]
     volumes: Vec<String>,

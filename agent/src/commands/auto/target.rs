@@ -20,11 +20,11 @@ pub(super) fn choose(args: &Args, session: &Session, ask: &mut Questions) -> any
     };
     let device = PathBuf::from(text.split_once(':').map_or(text.as_str(), |(device, _)| device));
     if is_blank(&device) {
-        let agreed = if args.format { true } else { agreed(&device, ask)? };
-        if !agreed {
+        let agreed = if args.format.is_some() { args.format } else { agreed(&device, ask)? };
+        let Some(kind) = agreed else {
             return Err(refusal(&device, "it has no file system; --format makes one on a blank disk"));
-        }
-        format(&device, &session.sources())?;
+        };
+        format(&device, kind, &session.sources())?;
     }
     Ok(text)
 }
@@ -65,17 +65,65 @@ fn is_blank(device: &Path) -> bool {
     is_device && FileView::open(device).is_ok_and(|view| blank(&view))
 }
 
-fn agreed(device: &Path, ask: &Questions) -> anyhow::Result<bool> {
-    if ask.is_silent() {
-        return Ok(false);
-    }
-    let size = FileView::open(device)?.size().human();
-    println!("{} ({size}) is blank. An ext4 file system would be made on it.", device.display());
-    let answer = ask.line(&format!("Type {} once more to have it formatted: ", device.display()), "")?;
-    Ok(Path::new(&answer) == device)
+/// A file system for the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Kind {
+    /// Linux's own: keeps owners, modes, links and attributes
+    Ext4,
+    /// For Windows; keeps no owners and modes of Linux
+    Ntfs,
+    /// For Windows and macOS; keeps no owners, modes and links
+    Exfat,
 }
 
-fn format(device: &Path, sources: &[PathBuf]) -> anyhow::Result<()> {
+impl Kind {
+    /// The program that makes it.
+    fn command(self) -> Command {
+        let words: &[&str] = match self {
+            Self::Ext4 => &["mke2fs", "-q", "-t", "ext4", "-m", "0", "-L", "recovered"],
+            Self::Ntfs => &["mkntfs", "--quiet", "--fast", "--force", "--label", "recovered"],
+            Self::Exfat => &["mkfs.exfat", "-L", "recovered"],
+        };
+        let (program, arguments) = words.split_first().unwrap_or((&"false", &[]));
+        let mut command = Command::new(program);
+        command.args(arguments);
+        command
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Ntfs => "NTFS",
+            Self::Exfat => "exFAT",
+        }
+    }
+}
+
+/// Asks for the device's name once more, with the file system behind it when it shall be another than ext4.
+fn agreed(device: &Path, ask: &Questions) -> anyhow::Result<Option<Kind>> {
+    if ask.is_silent() {
+        return Ok(None);
+    }
+    let (size, name) = (FileView::open(device)?.size().human(), device.display());
+    println!("{name} ({size}) is blank. A file system would be made on it: ext4 for Linux or another NAS;");
+    println!("for a Windows machine type '{name} ntfs', for Windows and macOS '{name} exfat'.");
+    let answer = ask.line(&format!("Type {name} once more to have it formatted: "), "")?;
+    Ok(kind_typed(&answer, device))
+}
+
+fn kind_typed(answer: &str, device: &Path) -> Option<Kind> {
+    let mut words = answer.split_whitespace();
+    if Path::new(words.next()?) != device {
+        return None;
+    }
+    match (words.next(), words.next()) {
+        (None, _) => Some(Kind::Ext4),
+        (Some(word), None) => clap::ValueEnum::from_str(word, true).ok(),
+        _ => None,
+    }
+}
+
+fn format(device: &Path, kind: Kind, sources: &[PathBuf]) -> anyhow::Result<()> {
     let number = sysfs::number_of(device)?.context("no block device")?;
     let disks = sysfs::disks_under(number);
     let is_source = |source: &PathBuf| {
@@ -87,13 +135,29 @@ fn format(device: &Path, sources: &[PathBuf]) -> anyhow::Result<()> {
     }
     let file = File::open(device).with_context(|| format!("{} cannot be opened", device.display()))?;
     ioctl::set_read_only(&file, false).with_context(|| format!("{} cannot be made writable", device.display()))?;
-    let mut command = Command::new("mke2fs");
-    command.args(["-q", "-t", "ext4", "-m", "0", "-L", "recovered"]).arg(device).stdin(Stdio::null());
-    let output = command.output().context("mke2fs cannot be started; is it installed?")?;
+    let mut command = kind.command();
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.arg(device).stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("{program} cannot be started; is it installed?"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        anyhow::bail!("{} cannot be formatted: mke2fs says: {said}", device.display());
+        anyhow::bail!("{} cannot be formatted: {program} says: {said}", device.display());
     }
-    println!("{} was formatted (ext4).", device.display());
+    println!("{} was formatted ({}).", device.display(), kind.name());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_name_of_the_disk_agrees() {
+        let device = Path::new("/dev/sdb");
+        assert_eq!(kind_typed("/dev/sdb", device), Some(Kind::Ext4));
+        assert_eq!(kind_typed(" /dev/sdb  NTFS ", device), Some(Kind::Ntfs));
+        for other in ["", "yes", "/dev/sdc", "/dev/sdb fat", "/dev/sdb exfat now"] {
+            assert_eq!(kind_typed(other, device), None, "{other}");
+        }
+    }
 }
