@@ -15,8 +15,8 @@ use tierlift_forge::{ForgeOptions, KnownFile, Mirror};
 use tierlift_pool::{Pool, Step};
 use tierlift_tests::{Image, Machine, Settings, fingerprint};
 
-/// Unreadable pieces are of this size: the agent reads no smaller ones.
-const PIECE: u64 = 4096;
+/// What one bad sector costs: files are read in pages, and no smaller.
+const PAGE: u64 = 4096;
 
 /// A genuine pool in bypass mode on half a mirror, and what is needed to find a byte of a volume on the disk.
 struct Genuine {
@@ -38,7 +38,7 @@ impl Genuine {
         Self { whole, pool, disk, data }
     }
 
-    /// First sector on the disk of the piece that a byte of a volume lies in.
+    /// The sector of the disk that a byte of a volume lies in.
     fn sector(&self, device: u64, byte: u64) -> u64 {
         let chunk_sectors = self.pool.chunk_size().0;
         let wanted = byte / 512 / chunk_sectors;
@@ -52,14 +52,14 @@ impl Genuine {
             Ok(())
         });
         let Ok(()) = walked;
-        self.data + found.expect("the chunk is mapped") * chunk_sectors + byte / PIECE * PIECE / 512 % chunk_sectors
+        self.data + found.expect("the chunk is mapped") * chunk_sectors + byte / 512 % chunk_sectors
     }
 
-    /// A machine that cannot read these sectors of the disk (each the first of a piece).
+    /// A machine that cannot read these sectors of the disk.
     fn boot(&self, bad: &[u64], target: &Path) -> Machine {
         let rules = self.whole.folder().join("rules");
         let rule =
-            |sector: &u64| format!("[inject-error]\nevent = \"preadv\"\nerrno = \"5\"\nsector = \"{sector}\"\n\n");
+            |sector: &u64| format!("[inject-error]\nevent = \"read_aio\"\nerrno = \"5\"\nsector = \"{sector}\"\n\n");
         fs::write(&rules, bad.iter().map(rule).collect::<String>()).unwrap();
         let drive = format!(
             "if=none,id=bad,format=raw,file.driver=blkdebug,file.config={},file.image.driver=file,file.image.filename={}",
@@ -122,7 +122,6 @@ fn exactly_the_files_on_bad_sectors_are_damaged() {
     let genuine = Genuine::new("F1-plain-ext4");
     let before = fingerprint(&genuine.disk).unwrap();
     let target = target(genuine.whole.folder());
-    // Whole pieces of the file system's own blocks, so that a piece of the disk is a piece of the file.
     let places = [
         ("Multimedia/2021/movie.bin", 5_242_880),
         ("Multimedia/2021/movie.bin", 8_192_000),
@@ -139,9 +138,8 @@ fn exactly_the_files_on_bad_sectors_are_damaged() {
     assert_eq!(said.code, 2, "{said:?}");
     let found = manifest(&mut machine, "vg1/lv1");
     let mut damaged: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
-    for ((path, offset), byte) in places.iter().zip(&bytes) {
-        assert_eq!(byte % PIECE, 0, "{path}: choose another place");
-        damaged.entry(path).or_default().push((*offset, PIECE));
+    for (path, offset) in &places {
+        damaged.entry(path).or_default().push((*offset, PAGE));
     }
     assert_files(&found, &genuine.whole.fixture.files["final"], &damaged);
     let report =
@@ -169,9 +167,7 @@ fn a_snapshot_has_the_older_form_of_a_damaged_file() {
     let found = manifest(&mut machine, &volume);
     assert_eq!(found["f1.txt"]["state"], "damaged");
     for file in genuine.whole.fixture.files["origin1"].iter().filter(|file| file.path != "./f1.txt") {
-        // A neighbour may share the piece.
-        let entry = &found[file.path.trim_start_matches("./")];
-        assert!(entry["state"] == "damaged" || entry["sha256"] == file.sha256, "{entry}");
+        assert_eq!(found[file.path.trim_start_matches("./")]["sha256"], file.sha256, "{}", file.path);
     }
     let path = format!("{}/from-snapshots/{}/f1.txt", volume.replace('/', "-"), oldest.replace('/', "-"));
     let fetched = machine.bytes(&[
