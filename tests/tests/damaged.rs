@@ -166,3 +166,16 @@ fn roots_lost_of_a_crashed_pool() {
     let whole = Whole::forge_fixture(without("F7-tier-crash-1", &lost, folder.path()), &half());
     assert_eq!(assert_repaired(&whole, &truth, 1), 0);
 }
+
+/// The root of a volume's mapping tree that has leaves below it.
+#[test]
+fn an_inner_node_lost() {
+    let truth = Truth::of("F7-crash-1");
+    let tmeta = fs::read(&truth.loose.tmeta).unwrap();
+    let size = truth.pool.blocks().size().bytes();
+    let is_inner = |block: MetaBlock| tmeta[usize::try_from(block.0).unwrap() * size + 4] == 1;
+    let (_, inner) = truth.pool.roots().found.into_iter().find(|(_, root)| is_inner(*root)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let whole = Whole::forge_fixture(without("F7-crash-1", &[inner], folder.path()), &half());
+    assert_eq!(assert_repaired(&whole, &truth, 1), 0);
+}

@@ -139,6 +139,12 @@ fn install(root: Root, packages: &[&str]) -> anyhow::Result<()> {
         process::run(root.command("apt-get").args(["-q", "install", "-y", "--no-install-recommends"]).args(&others))
             .with_context(missing_source_hint)?;
     }
+    if others.contains(&"samba") {
+        // The tests start a server of their own, for a moment; this machine's folders are not to be served. Where there is no
+        // systemd nothing was started.
+        let mut off = root.command("systemctl");
+        let _ = off.args(["disable", "--now", "smbd", "nmbd"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
     if !qemu.is_empty() {
         install_qemu(root, &qemu)?;
     }
