@@ -270,7 +270,7 @@ mod tests {
         let choice = Choice { scratch: Some(scratch), ..Choice::default() };
         let members = plan(&inventory, &all_places(&inventory), &choice).unwrap();
         let stores: Vec<String> = members.iter().map(|member| member.devices[1].table[0].to_string()).collect();
-        assert_eq!(stores, ["0 202752 linear /dev/vdz 2048", "0 202752 linear /dev/vdz 204800"]);
+        assert_eq!(stores, ["0 100352 linear /dev/vdz 2048", "0 100352 linear /dev/vdz 102400"]);
     }
 
     #[test]
@@ -284,7 +284,7 @@ mod tests {
         let members = plan(&inventory, &places, &choice).unwrap();
         assert_eq!((members[0].number, members[0].devices.len()), (3, 0));
         assert_eq!(members[1].number, 0);
-        assert_eq!(members[1].devices[1].table[0].to_string(), "0 204800 linear /dev/vdz 204800");
+        assert_eq!(members[1].devices[1].table[0].to_string(), "0 102400 linear /dev/vdz 204800");
     }
 
     #[test]

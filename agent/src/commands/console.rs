@@ -21,12 +21,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::super::{Cli, serve::plain_verbs};
-    use crate::console::help::{OWN, VERBS};
+    use crate::console::help::{MORE, OWN, VERBS};
     use clap::Parser;
 
     #[test]
     fn help_tells_of_every_verb_and_of_no_other() {
-        let mut told: Vec<_> = VERBS.iter().chain(&OWN).map(|topic| topic.verb).collect();
+        let mut told: Vec<_> = VERBS.iter().chain(&MORE).chain(&OWN).map(|topic| topic.verb).collect();
         told.retain(|verb| !["help", "poweroff", "reboot"].contains(verb));
         told.sort_unstable();
         let mut known = plain_verbs();
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn examples_are_valid_command_lines() {
-        for topic in &VERBS {
+        for topic in VERBS.iter().chain(&MORE) {
             let parsed = Cli::try_parse_from(format!("tierlift {}", topic.example).split(' '));
             assert!(parsed.is_ok(), "{}: {}", topic.example, parsed.unwrap_err());
         }

@@ -12,7 +12,7 @@ pub struct Topic {
 }
 
 /// The agent's verbs in the order a recovery takes them.
-pub const VERBS: [Topic; 15] = [
+pub const VERBS: [Topic; 12] = [
     Topic { verb: "auto", does: "does all of it, asking what it must know", example: "auto" },
     Topic { verb: "scan", does: "shows what is on the disks, and what is wrong", example: "scan" },
     Topic { verb: "repair", does: "makes new metadata for a damaged pool", example: "repair vg288/tp1" },
@@ -24,10 +24,15 @@ pub const VERBS: [Topic; 15] = [
     Topic { verb: "network", does: "switches the network on, mounts shared folders", example: "network up" },
     Topic { verb: "share", does: "lets other machines fetch files by SFTP", example: "share start" },
     Topic { verb: "report", does: "tells what was found, done and lost so far", example: "report" },
-    Topic { verb: "job", does: "lets a command go on without this line", example: "job start auto --yes" },
     Topic { verb: "deactivate", does: "takes volumes and overlays away again", example: "deactivate --all --unmount" },
+];
+
+/// Verbs that few recoveries need.
+pub const MORE: [Topic; 4] = [
+    Topic { verb: "job", does: "lets a command go on without this line", example: "job start auto --yes" },
     Topic { verb: "lvm", does: "shows volume groups and older texts of them", example: "lvm generations" },
     Topic { verb: "pool", does: "looks into a pool's metadata, for experts", example: "pool stat --meta /dev/sdb" },
+    Topic { verb: "fetch", does: "writes out a small file, for programs", example: "fetch /run/tierlift/case.json" },
 ];
 
 /// What only the prompt knows.
@@ -45,7 +50,9 @@ pub fn list() -> String {
     for topic in VERBS.iter().chain(&OWN) {
         text.push_str(&format!("  {:<28} {}\n", topic.example, topic.does));
     }
-    text.push_str("\nPut names that contain blanks in 'quotes'. Ctrl-C stops a running command.\n");
+    let more: Vec<&str> = MORE.iter().map(|topic| topic.verb).collect();
+    text.push_str(&format!("\nMore, told by 'help job' and so on: {}\n", more.join(", ")));
+    text.push_str("Put names that contain blanks in 'quotes'. Ctrl-C stops a running command.\n");
     text.push_str("Nothing is ever written to the source disks.\n");
     text
 }

@@ -13,6 +13,8 @@ use std::path::Path;
 
 /// Longest list and value the kernel hands out.
 const MAX_XATTR: usize = 64 << 10;
+/// Room for the list of most files.
+const USUAL_XATTR: usize = 512;
 
 /// Gives `to` the attributes of `from`; answers how many kinds of them the target did not take.
 pub fn transfer(from: &Path, found: &Metadata, to: &Path) -> u64 {
@@ -37,15 +39,19 @@ fn times(found: &Metadata, to: &Path) -> bool {
 
 /// Whether every extended attribute (access control lists are among them) came over.
 fn extended(from: &Path, to: &Path) -> bool {
-    // Asked without room first: hardly a file has any.
-    match llistxattr(from, &mut [0_u8; 0]) {
+    // Hardly a file has many: the large room is made only when the small one is not enough.
+    let mut list = vec![0; USUAL_XATTR];
+    let mut listed = llistxattr(from, list.as_mut_slice());
+    if listed == Err(rustix::io::Errno::RANGE) {
+        list = vec![0; MAX_XATTR];
+        listed = llistxattr(from, list.as_mut_slice());
+    }
+    let length = match listed {
         Ok(0) => return true,
-        Ok(_) => {}
+        Ok(length) => length,
         // A file system without attributes has lost none.
         Err(error) => return error == rustix::io::Errno::OPNOTSUPP,
-    }
-    let mut list = vec![0; MAX_XATTR];
-    let Ok(length) = llistxattr(from, list.as_mut_slice()) else { return false };
+    };
     let names = list.get(..length).unwrap_or_default().split(|&byte| byte == 0).filter(|name| !name.is_empty());
     let mut complete = true;
     let mut value = vec![0; MAX_XATTR];

@@ -464,7 +464,7 @@ fn equal(input: &File, target: &Path, size: u64) -> Option<String> {
     let there = File::options().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(target).ok()?;
     let there = file::read(&there, size, &mut Nowhere).ok().filter(|content| content.lost.is_empty())?;
     let here = file::read(input, size, &mut Nowhere).ok()?;
-    ((here.sha256, here.lost) == (there.sha256, there.lost)).then(|| hex(&here.sha256))
+    here.is_same_as(&there).then(|| hex(&here.sha256))
 }
 
 fn same_file(one: &Path, two: &Path) -> bool {

@@ -25,7 +25,7 @@ pub struct LostRange {
 }
 
 /// What reading a file gave.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Content {
     /// SHA-256 of all bytes, unreadable ones counted as zeros.
     pub sha256: [u8; 32],
@@ -33,6 +33,13 @@ pub struct Content {
     pub lost: Vec<LostRange>,
     /// Time the SHA-256 took.
     pub hashing: Duration,
+}
+
+impl Content {
+    /// The same bytes, and the same of them unreadable.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.sha256 == other.sha256 && self.lost == other.lost
+    }
 }
 
 /// Hexadecimal digits of a digest.
@@ -225,7 +232,7 @@ mod tests {
         let mut plain = vec![0; (3 << 20) + 5];
         source.read_exact_at(&mut plain, 0).unwrap();
         assert_eq!(content.sha256, <[u8; 32]>::from(Sha256::digest(&plain)));
-        assert_eq!(read(&copy, (3 << 20) + 5, &mut Nowhere).unwrap(), content);
+        assert!(read(&copy, (3 << 20) + 5, &mut Nowhere).unwrap().is_same_as(&content));
         assert!(std::os::unix::fs::MetadataExt::blocks(&copy.metadata().unwrap()) < 100);
     }
 
