@@ -57,6 +57,11 @@ fn from_medium((name, format): (&str, &'static str), firmware: Firmware, port: P
     let whole = pool();
     let medium = Medium::new(&built(name), format, firmware, port);
     let mut machine = boot(whole.attach(settings()).medium(medium), &format!("{name} by {firmware:?} on {port:?}"));
+    if port == Port::Usb {
+        // A stick comes up some time after the appliance is ready.
+        let wait = "n=0; while [ ! -e /dev/sda ] && [ $n -lt 150 ]; do sleep 0.2; n=$((n+1)); done";
+        machine.shell(wait).unwrap().success().unwrap();
+    }
     assert_scan(&mut machine, port != Port::Cd);
     assert!(name == "tierlift.iso" || machine.console().contains("1 disk is attached"), "{}", machine.console());
     if files {
