@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -62,12 +62,24 @@ pub fn start(words: &[String]) -> anyhow::Result<u32> {
     Ok(number)
 }
 
-/// Runs a job to its end: what its keeper does.
+/// Runs a job to its end: what its keeper does. One that cannot be run ends, too, and its output says why.
 ///
 /// # Errors
-/// There is no such job, or it cannot be started.
+/// How it ended cannot be written.
 pub fn keep(number: u32) -> anyhow::Result<()> {
     let folder = folder(number);
+    let code = run(&folder).unwrap_or_else(|error| {
+        let output = File::options().append(true).open(folder.join("output"));
+        // Without its output there is nobody to tell.
+        let _ = output.and_then(|mut output| writeln!(output, "tierlift: the job cannot be run: {error:#}"));
+        Outcome::FAILED.0
+    });
+    let fresh = folder.join("exit.new");
+    fs::write(&fresh, code.to_string())?;
+    Ok(fs::rename(fresh, folder.join("exit"))?)
+}
+
+fn run(folder: &Path) -> anyhow::Result<u8> {
     let asked: Asked = serde_json::from_slice(&fs::read(folder.join("asked"))?)?;
     let output = File::options().append(true).open(folder.join("output"))?;
     let mut verb = this_program(&asked.words);
@@ -77,10 +89,7 @@ pub fn keep(number: u32) -> anyhow::Result<()> {
     let status = child.wait()?;
     // As shells do: a program that was killed ends with 128 and the signal's number.
     let code = status.code().or_else(|| status.signal().map(|signal| signal.saturating_add(128)));
-    let code = code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX);
-    let fresh = folder.join("exit.new");
-    fs::write(&fresh, code.to_string())?;
-    Ok(fs::rename(fresh, folder.join("exit"))?)
+    Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
 }
 
 /// One job.

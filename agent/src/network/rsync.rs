@@ -7,6 +7,7 @@ use super::failure;
 use crate::case::{Copied, Counts};
 use crate::extract::copy::MAX_LOSSES;
 use anyhow::Context;
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
@@ -85,9 +86,11 @@ fn result(name: &str, place: &Place, sent: &Said, compared: &Said) -> Copied {
         ..Counts::default()
     };
     let mut losses: Vec<String> = Vec::new();
-    // Both passes meet what cannot be read; the comparison meets it with everything else settled.
-    for line in &compared.errors {
-        if line.contains("Input/output error") {
+    // What the sender complains of is the source's: a directory that cannot be read is missing on both sides, and only its
+    // message tells. Both passes may say the same.
+    let said: BTreeSet<&String> = sent.errors.iter().chain(&compared.errors).collect();
+    for line in said {
+        if line.starts_with("rsync: [sender]") || line.contains("Input/output error") {
             counts.damaged = counts.damaged.saturating_add(1);
             losses.push(line.clone());
         }
@@ -96,6 +99,12 @@ fn result(name: &str, place: &Place, sent: &Said, compared: &Said) -> Copied {
     let missing: Vec<&String> = compared.lines.iter().filter(differs).collect();
     counts.failed = u64::try_from(missing.len()).unwrap_or(u64::MAX).saturating_sub(counts.damaged);
     losses.extend(missing.iter().map(|line| format!("not the same on both sides: {line}")));
+    let complained = !sent.status.success() || !compared.status.success();
+    if complained && losses.is_empty() {
+        // Never a clean end when rsync says otherwise.
+        counts.failed = 1;
+        losses.extend(sent.errors.iter().chain(&compared.errors).cloned());
+    }
     counts.copied = counts.copied.saturating_sub(counts.damaged);
     let all = compared.figure_after("reg: ").max(sent.figure_after("reg: "));
     let missed = counts.damaged.saturating_add(counts.failed);
@@ -265,6 +274,19 @@ mod tests {
         let counts = result("vg1/lv1", &place, &sent, &compared).counts;
         assert_eq!((counts.copied, counts.damaged, counts.failed, counts.identical), (1099, 1, 0, 100));
         assert_eq!((counts.bytes, counts.directories, counts.symlinks), (1_234_567, 4, 1));
+    }
+
+    #[test]
+    fn what_rsync_complains_of_is_never_a_clean_end() {
+        let place = Place::parse("me@host:x").unwrap();
+        let lost = "rsync: [sender] readdir(\"/mnt/volume/photos\"): Structure needs cleaning (117)\n";
+        let (sent, compared) = (said("", lost, 23), said("", lost, 23));
+        let found = result("vg1/lv1", &place, &sent, &compared);
+        assert_eq!((found.counts.damaged, found.losses.len()), (1, 1));
+        let other = result("vg1/lv1", &place, &said("", "rsync: [generator] chown failed\n", 23), &said("", "", 0));
+        assert_eq!((other.counts.damaged, other.counts.failed), (0, 1));
+        let clean = result("vg1/lv1", &place, &said("", "", 0), &said("", "", 0));
+        assert_eq!((clean.counts.damaged, clean.counts.failed), (0, 0));
     }
 
     #[test]
