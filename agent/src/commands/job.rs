@@ -2,7 +2,6 @@
 
 use super::serve::plain_verbs;
 use super::{Failure, Outcome};
-use crate::activate::is_appliance;
 use crate::job;
 use serde_json::json;
 
@@ -50,10 +49,7 @@ enum Verb {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    if !is_appliance() {
-        let message = "`tierlift job` is for the appliance; here, your own shell keeps programs running";
-        return Err(Failure { outcome: Outcome::FAILED, message: message.to_owned() }.into());
-    }
+    super::only_in_appliance("`tierlift job` is for the appliance; here, your own shell keeps programs running")?;
     match args.verb {
         Verb::Start { words } => {
             let known = plain_verbs();

@@ -28,6 +28,14 @@ mod unlock;
 
 pub use outcome::{Failure, Outcome};
 
+/// Refuses, with `message`, a verb that changes the machine it runs on, unless that is the appliance.
+fn only_in_appliance(message: &str) -> anyhow::Result<()> {
+    if crate::activate::is_appliance() {
+        return Ok(());
+    }
+    Err(Failure { outcome: Outcome::FAILED, message: message.to_owned() }.into())
+}
+
 /// Recovers data from the disks of QNAP storage systems. Sources are never written.
 #[derive(Debug, Parser)]
 #[command(name = "tierlift", version, about, long_about = None)]

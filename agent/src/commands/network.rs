@@ -1,7 +1,6 @@
 //! `tierlift network`: adapters, addresses and shares of other machines.
 
-use super::{Failure, Outcome};
-use crate::activate::is_appliance;
+use super::Outcome;
 use crate::case;
 use crate::network::adapters::{self, Adapter, Fixed};
 use crate::network::{share, smb};
@@ -56,10 +55,7 @@ enum Verb {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    if !is_appliance() {
-        let message = "`tierlift network` sets up the network of the appliance, and this is not the appliance";
-        return Err(Failure { outcome: Outcome::FAILED, message: message.to_owned() }.into());
-    }
+    super::only_in_appliance("`tierlift network` sets up the network of the appliance, and this is not the appliance")?;
     match args.verb {
         None => {}
         Some(Verb::Up { adapter, address, gateway, dns }) => {

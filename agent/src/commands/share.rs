@@ -1,7 +1,6 @@
 //! `tierlift share`: shows mounted volumes to other machines by SFTP, read-only.
 
 use super::{Failure, Outcome};
-use crate::activate::is_appliance;
 use crate::case;
 use crate::network::adapters;
 use crate::network::share::{self, Access, USER};
@@ -34,10 +33,7 @@ enum Verb {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    if !is_appliance() {
-        let message = "`tierlift share` shows the volumes of the appliance, and this is not the appliance";
-        return Err(Failure { outcome: Outcome::FAILED, message: message.to_owned() }.into());
-    }
+    super::only_in_appliance("`tierlift share` shows the volumes of the appliance, and this is not the appliance")?;
     match args.verb {
         Verb::Start { key, port, json } => start(key.as_deref(), port, json),
         Verb::Stop => {

@@ -1,7 +1,6 @@
 //! `tierlift shell`: runs a program of the appliance.
 
 use super::{Failure, Outcome};
-use crate::activate::is_appliance;
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -15,11 +14,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    if !is_appliance() {
-        let message =
-            "`tierlift shell` runs programs of the appliance, and this is not the appliance; use your own shell";
-        return Err(Failure { outcome: Outcome::FAILED, message: message.to_owned() }.into());
-    }
+    super::only_in_appliance(
+        "`tierlift shell` runs programs of the appliance, and this is not the appliance; use your own shell",
+    )?;
     let Some((program, arguments)) = args.command.split_first() else {
         return Err(Failure::usage("name a program").into());
     };

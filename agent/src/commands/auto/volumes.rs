@@ -223,14 +223,18 @@ impl Work<'_> {
     }
 
     /// Plays a journal back that was left when the NAS died; where that fails, the files are as they were without it.
-    fn played_back(&self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
+    fn played_back(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
         let left = matches!(probe(&FileView::open(device)?)?, Probe::Ext4(found) if found.wants_replay && found.obstacle().is_none());
         if !left || volume_overlay::existing(&self.dm, device)?.is_some() {
             return Ok(());
         }
         match fsck::play_back(&self.dm, &volume.name, device) {
             Ok(()) => println!("  the NAS died while it wrote: the journal was played back, on an overlay"),
-            Err(error) => println!("  note: {error:#}; the newest changes may be missing"),
+            Err(error) => {
+                println!("  note: {error:#}; the newest changes may be missing");
+                self.outcome = self.outcome.and(Outcome::REPORTED);
+                case::keep(|case| case.note(format!("{error:#}; the newest changes may be missing")))?;
+            }
         }
         Ok(())
     }
