@@ -125,7 +125,7 @@ mod tests {
     fn both_builds_lay_images_out_alike() {
         let images = root().join("xtask/src/disk_image");
         let (script, layout) = (tree("board/tierlift/post-image.sh"), tree("board/tierlift/genimage.cfg.in"));
-        let both = read(&script) + &read(&layout);
+        let both = [read(&script), read(&layout)].concat();
         let grub = read(&images.join("grub.rs"));
         let modules = grub.split('"').find(|text| text.starts_with("normal ")).unwrap();
         let volumes = [("raw.rs", "VOLUME"), ("iso.rs", "VOLUME"), ("iso.rs", "FAT")].map(|(file, name)| {
@@ -134,16 +134,17 @@ mod tests {
             text.lines().find_map(|line| line.strip_prefix(&start)?.strip_suffix("\";")).unwrap().to_owned()
         });
         let guid = APPLIANCE_DISK.map(|byte| format!("{byte:02x}")).concat();
-        for text in volumes.iter().map(String::as_str).chain([modules, &guid, &mixed(&guid), "\"Tierlift boot\""]) {
+        for text in
+            volumes.iter().map(String::as_str).chain([modules, &guid, &mixed(&APPLIANCE_DISK), "\"Tierlift boot\""])
+        {
             assert!(both.contains(text), "{text}");
         }
     }
 
     /// A GUID as it is written for people: the first three groups with their last byte first.
-    fn mixed(digits: &str) -> String {
-        let bytes: Vec<&str> = (0..16).map(|at| &digits[2 * at..2 * at + 2]).collect();
-        let group = |range: &[usize]| range.iter().map(|at| bytes[*at]).collect::<String>();
-        let [a, b, c] = [&[3, 2, 1, 0][..], &[5, 4], &[7, 6]].map(group);
-        format!("{a}-{b}-{c}-{}-{}", group(&[8, 9]), group(&[10, 11, 12, 13, 14, 15]))
+    fn mixed(guid: &[u8; 16]) -> String {
+        let group = |places: &[usize]| places.iter().map(|at| format!("{:02x}", guid[*at])).collect::<String>();
+        let groups: [&[usize]; 5] = [&[3, 2, 1, 0], &[5, 4], &[7, 6], &[8, 9], &[10, 11, 12, 13, 14, 15]];
+        groups.map(group).join("-")
     }
 }
