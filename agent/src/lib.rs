@@ -10,6 +10,7 @@ pub mod case;
 pub mod commands;
 pub mod console;
 pub mod discover;
+pub mod ext4;
 pub mod extract;
 pub mod fsck;
 pub mod harvest;

@@ -150,7 +150,7 @@ fn little_memory_and_a_boot_disk_that_is_no_target() {
         assert_eq!(refused.code, 8, "{}{}", refused.stdout, refused.stderr);
         assert!(refused.stderr.contains("appliance"), "{}", refused.stderr);
     }
-    let refused = machine.run(&["activate", &volume, "--scratch", "/dev/vdb", "--force-scratch"]).unwrap();
+    let refused = machine.run(&["activate", &volume, "--scratch", "/dev/vdb", "--force-scratch", "x"]).unwrap();
     assert!(refused.code == 8 && refused.stderr.contains("boot disk of the appliance"), "{}", refused.stderr);
     machine.finish().unwrap();
 }

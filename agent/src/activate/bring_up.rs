@@ -24,7 +24,7 @@ pub struct Request {
     /// Scratch disk.
     pub scratch: Option<PathBuf>,
     /// Take a scratch disk that is not blank.
-    pub force_scratch: bool,
+    pub force_scratch: Option<String>,
     /// Be content with the volume as it is active now, however it was made.
     pub reuse: bool,
 }
@@ -83,7 +83,7 @@ pub fn bring_up(
     request: &Request,
 ) -> anyhow::Result<Active> {
     let sources = session.sources();
-    let prepare = |path| scratch::prepare(dm, path, &sources, request.force_scratch);
+    let prepare = |path| scratch::prepare(dm, path, &sources, request.force_scratch.as_deref());
     let scratch = request.scratch.as_deref().map(prepare).transpose()?;
     let choice =
         Choice { scratch, existing: existing_members(dm)?, existing_arrays: md::existing()?, ..choice(request)? };

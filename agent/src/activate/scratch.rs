@@ -9,7 +9,7 @@ use anyhow::Context;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use tierlift_ondisk::units::Sectors;
+use tierlift_ondisk::units::{Bytes, Sectors};
 use tierlift_ondisk::view::ReadAt;
 
 /// Stores in memory are files behind loop devices.
@@ -18,15 +18,20 @@ const LOOP_MAJOR: u64 = 7;
 /// Looks whether `path` may take overlays, and makes it writable.
 ///
 /// # Errors
-/// When it is a source, carries parts of a NAS, is in use, or is not blank and `force` was not given.
-pub fn prepare(dm: &DeviceMapper, path: &Path, sources: &[PathBuf], force: bool) -> anyhow::Result<Scratch> {
+/// When it is a source, carries parts of a NAS, is in use, or is not blank and `confirmed` is not its model and size.
+pub fn prepare(
+    dm: &DeviceMapper,
+    path: &Path,
+    sources: &[PathBuf],
+    confirmed: Option<&str>,
+) -> anyhow::Result<Scratch> {
     let number = sysfs::number_of(path).with_context(|| format!("scratch disk {} cannot be found", path.display()))?;
     let number = number.ok_or_else(|| refusal(path, "it is no block device"))?;
     refuse_sources(path, number, sources)?;
     let view = FileView::open(path)?;
     let free_from = end_of_stores(dm, number)?;
     if free_from == Sectors(0) {
-        check_content(path, number, &view, force)?;
+        check_content(path, number, &view, confirmed)?;
         check_unused(path)?;
     }
     let device = File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
@@ -56,8 +61,13 @@ fn refuse_sources(path: &Path, number: sysfs::DeviceNumber, sources: &[PathBuf])
 }
 
 /// The disk itself and, when it is a whole disk, each of its partitions.
-fn check_content(path: &Path, number: sysfs::DeviceNumber, view: &FileView, force: bool) -> anyhow::Result<()> {
-    judge(path, view, force)?;
+fn check_content(
+    path: &Path,
+    number: sysfs::DeviceNumber,
+    view: &FileView,
+    confirmed: Option<&str>,
+) -> anyhow::Result<()> {
+    judge(path, view, &words(sysfs::model(number).as_deref(), view.size()), confirmed)?;
     if !sysfs::is_partition(number) {
         for partition in sysfs::disks_under(number).iter().flat_map(|disk| sysfs::partitions(disk)) {
             let view = FileView::open(&partition)?;
@@ -74,17 +84,27 @@ fn signs(path: &Path, view: &FileView) -> anyhow::Result<Vec<signature::Signatur
         .with_context(|| format!("{} cannot be read, so nobody can say that it is empty", path.display()))
 }
 
-fn judge(path: &Path, view: &FileView, force: bool) -> anyhow::Result<()> {
+/// What must be typed before a disk that is not blank is taken: its model and size.
+fn words(model: Option<&str>, size: Bytes) -> String {
+    match model {
+        Some(model) => format!("{model} {}", size.human()),
+        None => size.human(),
+    }
+}
+
+fn judge(path: &Path, view: &FileView, words: &str, confirmed: Option<&str>) -> anyhow::Result<()> {
     let signs = signs(path, view)?;
     if let Some(sign) = signs.iter().find(|sign| sign.sacred) {
         return Err(refusal(path, &format!("it carries {}, which may be somebody's data", sign.what)).into());
     }
     let blank = signature::is_blank(view).with_context(|| format!("{} cannot be read", path.display()))?;
-    if force || (blank && signs.is_empty()) {
+    let same = |typed: &str| typed.split_whitespace().eq(words.split_whitespace());
+    if confirmed.is_some_and(same) || (blank && signs.is_empty()) {
         return Ok(());
     }
     let what = signs.first().map_or("data in its first MiB", |sign| sign.what);
-    Err(refusal(path, &format!("it carries {what}; if all of it may be lost, add --force-scratch")).into())
+    let why = format!("it carries {what}; if all of it may be lost, say which disk it is: --force-scratch '{words}'");
+    Err(refusal(path, &why).into())
 }
 
 /// The kernel lets nobody open a device exclusively that is mounted or part of something.
@@ -168,13 +188,19 @@ mod tests {
     #[test]
     fn only_a_blank_disk_is_taken_without_force() {
         let (blank, view) = file(&vec![0; 1 << 20]);
-        judge(blank.path(), &view, false).unwrap();
+        let words = words(Some("SOME DISK"), Bytes(1 << 20));
+        judge(blank.path(), &view, &words, None).unwrap();
         let mut bytes = vec![0; 1 << 20];
         bytes[9000] = 1;
         let (used, view) = file(&bytes);
-        let error = judge(used.path(), &view, false).unwrap_err().to_string();
-        assert!(error.contains("--force-scratch") && error.contains("Nothing was written"), "{error}");
-        judge(used.path(), &view, true).unwrap();
+        for typed in [None, Some(""), Some("yes"), Some("SOME DISK"), Some("1.0 MiB"), Some("SOME DISK 1.0 GiB")] {
+            let error = judge(used.path(), &view, &words, typed).unwrap_err().to_string();
+            assert!(
+                error.contains("--force-scratch 'SOME DISK 1.0 MiB'") && error.contains("Nothing was written"),
+                "{error}"
+            );
+        }
+        judge(used.path(), &view, &words, Some("SOME  DISK 1.0 MiB")).unwrap();
     }
 
     #[test]
@@ -189,7 +215,7 @@ mod tests {
         let mut bytes = vec![0; 1 << 20];
         bytes[512..520].copy_from_slice(b"LABELONE");
         let (pv, view) = file(&bytes);
-        let error = judge(pv.path(), &view, true).unwrap_err().to_string();
+        let error = judge(pv.path(), &view, "1.0 MiB", Some("1.0 MiB")).unwrap_err().to_string();
         assert!(error.contains("an LVM physical volume"), "{error}");
     }
 }

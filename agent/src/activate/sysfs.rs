@@ -84,6 +84,14 @@ pub fn path_of(number: DeviceNumber) -> Option<PathBuf> {
     Some(Path::new("/dev").join(folder(number)?.file_name()?))
 }
 
+/// What the disk under a device calls itself; `None` for disks that have no name, as virtual ones.
+pub fn model(number: DeviceNumber) -> Option<String> {
+    let disk = disks_under(number).into_iter().next()?;
+    let text = std::fs::read_to_string(Path::new("/sys/class/block").join(disk).join("device/model")).ok()?;
+    let model = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    (!model.is_empty()).then_some(model)
+}
+
 fn folder(number: DeviceNumber) -> Option<PathBuf> {
     Path::new("/sys/dev/block").join(number.to_string()).canonicalize().ok()
 }

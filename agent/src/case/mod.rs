@@ -3,9 +3,11 @@
 //! One JSON file, replaced atomically and under a lock, so that two verbs at once, or a power cut, never leave half of it.
 //! Verbs append to it; `report` tells it.
 
+mod chunk_map;
 mod found;
 mod store;
 
+pub use chunk_map::{ChunkMap, ChunkState};
 pub use store::{keep, load, location, read};
 
 use crate::volume::choice::Choices;
@@ -33,6 +35,9 @@ pub struct Case {
     /// Pools that were repaired, each in a few sentences.
     #[serde(default)]
     pub repairs: Vec<RepairedPool>,
+    /// The state of the chunks of each volume, as its pool was read.
+    #[serde(default)]
+    pub chunk_maps: Vec<ChunkMap>,
     /// What is active, by what was asked for.
     pub activations: Vec<Activation>,
     /// What is mounted.
@@ -184,6 +189,7 @@ impl Default for Case {
             inventory: None,
             texts: Choices::default(),
             repairs: Vec::new(),
+            chunk_maps: Vec::new(),
             activations: Vec::new(),
             mounts: Vec::new(),
             copies: Vec::new(),
@@ -222,6 +228,12 @@ impl Case {
         ));
         self.repairs.retain(|old| old.pool != repaired.pool);
         self.repairs.push(repaired);
+    }
+
+    /// Puts drawings of volumes in, in place of older ones.
+    pub fn drew(&mut self, maps: Vec<ChunkMap>) {
+        self.chunk_maps.retain(|old| !maps.iter().any(|new| new.volume == old.volume));
+        self.chunk_maps.extend(maps);
     }
 
     /// Puts an activation in, in place of an older one of the same target.

@@ -59,9 +59,10 @@ pub(super) struct StackArgs {
     /// Empty disk that takes writes meant for the sources; memory does without it
     #[arg(long, value_name = "DEV")]
     scratch: Option<PathBuf>,
-    /// Take the scratch disk although it is not empty: all of it is lost
-    #[arg(long, requires = "scratch")]
-    force_scratch: bool,
+    /// Take the scratch disk although it is not empty: all of it is lost. Its model and size must be given, as the refusal tells
+    /// them
+    #[arg(long, requires = "scratch", value_name = "MODEL SIZE")]
+    force_scratch: Option<String>,
     /// Insist that pool sectors go straight to one tier
     #[arg(long, conflicts_with = "tier_map")]
     bypass: bool,

@@ -8,14 +8,17 @@ use crate::activate::plan::{ModeChoice, Wish};
 use crate::activate::session::Session;
 use crate::activate::stack;
 use crate::case::{self, RepairedPool};
-use crate::repair::{self, Loss, Preview, Repaired, Wanted};
+use crate::repair::{self, Loss, Preview, Repaired, VolumeFiles, Wanted};
 use crate::volume;
 use anyhow::Context;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
-use tierlift_ondisk::units::Bytes;
+use tierlift_ondisk::units::{Bytes, Sectors};
 use tierlift_ondisk::view::ReadAt;
 use tierlift_pool::{Generation, GenerationView, SalvageOptions, SalvageReport, generations};
+
+/// Older generations whose volumes are looked into; each is read like a repair.
+const MOST_CANDIDATES: usize = 6;
 
 /// Looks for everything that is left of a damaged pool, shows what a repair gives back, and after a yes writes new metadata
 /// beside the case. activate, mount and copy use them from then on; the disks stay as they are. `--undo` goes back.
@@ -61,7 +64,21 @@ struct Answer<'a> {
     losses: &'a [Loss],
     notes: &'a [String],
     whole: bool,
+    files: &'a [VolumeFiles],
     generations: &'a [GenerationView],
+    candidates: &'a [Candidate],
+}
+
+/// What a repair from another generation would give.
+#[derive(Debug, Serialize)]
+struct Candidate {
+    generation: String,
+    losses: Vec<Loss>,
+    files: Vec<VolumeFiles>,
+    /// Why it gives nothing.
+    error: Option<String>,
+    #[serde(skip)]
+    chunk: Sectors,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
@@ -74,9 +91,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         return Err(Failure::usage("--json asks nothing: add --yes, or --dry-run").into());
     }
     let preview = preview(&session, &wanted)?;
+    drawn(&session, &wanted, &preview)?;
+    let files = files(&session, &wanted, &preview);
     let others = if args.dry_run { other_generations(&session, &wanted)? } else { Vec::new() };
+    let candidates = candidates(&session, &wanted, &others);
     if !args.json {
-        print_lines(&text(&preview, &others))?;
+        print_lines(&text(&preview, &files, &others))?;
+        candidates.iter().try_for_each(|candidate| print_lines(&candidate.describe()))?;
     }
     let made = if args.dry_run || !(args.yes || agreed(&preview)?) { None } else { Some(make(&preview)?) };
     if args.json {
@@ -87,7 +108,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
             losses: &preview.losses,
             notes: &preview.notes,
             whole: preview.rebuilt.is_whole(),
+            files: &files,
             generations: &others,
+            candidates: &candidates,
         };
         print_json("tierlift.repair/1", &answer)?;
     } else {
@@ -147,6 +170,55 @@ fn other_generations(session: &Session, wanted: &Wanted) -> anyhow::Result<Vec<G
     Ok(found.unwrap_or_default())
 }
 
+/// The files a repair gives back, by volume, with progress on stderr.
+pub(super) fn files(session: &Session, wanted: &Wanted, preview: &Preview) -> Vec<VolumeFiles> {
+    repair::files(&session.inventory, wanted.group, preview, &mut |volume| {
+        eprintln!("looking at the files of {volume} (its inodes are read)");
+    })
+}
+
+/// Notes the state of the volumes' chunks in the case, for the report.
+pub(super) fn drawn(session: &Session, wanted: &Wanted, preview: &Preview) -> anyhow::Result<()> {
+    let maps = repair::chunk_maps(&session.inventory, wanted.group, preview);
+    case::keep(|case| case.drew(maps))
+}
+
+/// What the other generations would give, the newest few of those that hold anything else than the chosen one.
+fn candidates(session: &Session, wanted: &Wanted, others: &[GenerationView]) -> Vec<Candidate> {
+    let differs = |view: &&GenerationView| !view.chosen && (view.only_here > 0 || view.only_chosen > 0);
+    let look = |view: &GenerationView| {
+        let salvage = SalvageOptions { generation: Some(view.generation), ..wanted.salvage.clone() };
+        let wanted = Wanted { salvage, ..wanted.clone() };
+        let mut candidate = Candidate {
+            generation: view.generation.to_argument(),
+            losses: Vec::new(),
+            files: Vec::new(),
+            error: None,
+            chunk: Sectors(0),
+        };
+        match preview(session, &wanted) {
+            Ok(preview) => {
+                candidate.files = files(session, &wanted, &preview);
+                candidate.chunk = preview.chunk();
+                candidate.losses = preview.losses;
+            }
+            Err(error) => candidate.error = Some(format!("{error:#}")),
+        }
+        candidate
+    };
+    others.iter().filter(differs).take(MOST_CANDIDATES).map(look).collect()
+}
+
+impl Candidate {
+    fn describe(&self) -> String {
+        let mut text = format!("With --generation {} it would be:\n", self.generation);
+        self.losses.iter().for_each(|loss| text += &format!("  {}\n", loss.describe(self.chunk)));
+        self.files.iter().for_each(|files| text += &format!("  {}\n", files.describe()));
+        self.error.iter().for_each(|error| text += &format!("  nothing: {error}\n"));
+        text
+    }
+}
+
 /// Makes the new metadata and notes it in the case.
 pub(super) fn make(preview: &Preview) -> anyhow::Result<Repaired> {
     let made = repair::make(preview)?;
@@ -182,7 +254,7 @@ pub(super) fn outcome(preview: &Preview) -> Outcome {
 }
 
 /// What a repair gives, for people.
-pub(super) fn text(preview: &Preview, others: &[GenerationView]) -> String {
+pub(super) fn text(preview: &Preview, files: &[VolumeFiles], others: &[GenerationView]) -> String {
     let mut text = format!("Pool {}\n{}", preview.name, describe_salvage(&preview.salvaged));
     if !others.is_empty() {
         text += &format!("\n{}\n", describe_generations(others));
@@ -191,6 +263,7 @@ pub(super) fn text(preview: &Preview, others: &[GenerationView]) -> String {
     for loss in &preview.losses {
         text += &format!("  {}\n", loss.describe(preview.chunk()));
     }
+    files.iter().for_each(|files| text += &format!("  {}\n", files.describe()));
     for hole in &preview.rebuilt.unknown_devices {
         text += &format!("  thin devices {}: nothing is known of them any more\n", hole.keys);
     }

@@ -1,18 +1,21 @@
 //! Files without a name, sorted by what is in them.
 //!
 //! What a repair of a file system puts into `lost+found` is called `#NUMBER`. The files stay where they are; beside them a folder
-//! with links is made, by kind, and a list that says of each what it is, whether it is complete, and which name older snapshots
-//! prove. Nothing is renamed.
+//! with links is made, by kind, and a list that says of each what it is, whether it is complete, which name older snapshots prove,
+//! and which name left directory blocks propose. Nothing is renamed.
 
 use anyhow::Context;
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::walk::{Met, Walk};
+use crate::ext4::FoundName;
 
 /// Where a repair puts what has no name.
 pub const FOLDER: &str = "lost+found";
@@ -39,7 +42,18 @@ pub struct Name {
 
 /// Names by inode number.
 #[derive(Debug, Default)]
-pub struct Names(HashMap<u64, Vec<Name>>);
+pub struct Names {
+    /// Of snapshots.
+    proven: HashMap<u64, Vec<Name>>,
+    /// Of directory blocks that nothing leads to any more.
+    left: BTreeMap<u64, FoundName>,
+}
+
+/// The name a file is given beside its number.
+enum Called<'a> {
+    Proven(&'a Name),
+    Left(&'a FoundName),
+}
 
 impl Names {
     /// Adds the names of a mounted snapshot for these inode numbers.
@@ -52,8 +66,18 @@ impl Names {
             }
             let mtime = (found.mtime(), found.mtime_nsec());
             let name = Name { path, snapshot: snapshot.to_owned(), size: found.len(), mtime };
-            self.0.entry(found.ino()).or_default().push(name);
+            self.proven.entry(found.ino()).or_default().push(name);
         }
+    }
+
+    /// Adds the names that directory blocks still tell.
+    pub fn add_left(&mut self, left: BTreeMap<u64, FoundName>) {
+        self.left.extend(left);
+    }
+
+    fn called(&self, inode: u64, found: &fs::Metadata) -> Option<Called<'_>> {
+        let left = || self.left.get(&inode).map(Called::Left);
+        self.of(inode, found).map(Called::Proven).or_else(left)
     }
 
     /// The name of the same file: the same inode number, size and time of the last change, to the nanosecond where the target keeps
@@ -63,7 +87,7 @@ impl Names {
             let nanoseconds = found.mtime_nsec() == 0 || found.mtime_nsec() == name.mtime.1;
             name.size == found.len() && name.mtime.0 == found.mtime() && nanoseconds
         };
-        self.0.get(&inode)?.iter().find(same)
+        self.proven.get(&inode)?.iter().find(same)
     }
 }
 
@@ -72,8 +96,10 @@ impl Names {
 pub struct Sorted {
     /// Files by kind: "images".
     pub kinds: BTreeMap<&'static str, u64>,
-    /// Files with a proven name.
+    /// Files with a name that a snapshot proves.
     pub named: u64,
+    /// Files with a name that a left directory block proposes.
+    pub proposed: u64,
     /// Files whose end is missing or wrong.
     pub incomplete: u64,
 }
@@ -83,9 +109,11 @@ impl Sorted {
     pub fn told(&self) -> String {
         let kinds: Vec<String> = self.kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         format!(
-            "files without a name, sorted in {SORTED}: {}; {} with a name that a snapshot proves, {} incomplete",
+            "files without a name, sorted in {SORTED}: {}; {} with a name that a snapshot proves, {} with one that a left \
+             directory block tells, {} incomplete",
             kinds.join(", "),
             self.named,
+            self.proposed,
             self.incomplete
         )
     }
@@ -131,29 +159,47 @@ pub fn sort(tree: &Path, names: &Names) -> anyhow::Result<Option<Sorted>> {
     for (inode, path) in files {
         let Ok(found) = fs::symlink_metadata(&path) else { continue };
         let content = Content::of(&path);
-        let name = names.of(inode, &found);
-        let link = view.join(content.kind).join(file_name(inode, &content, name));
+        let name = names.called(inode, &found);
+        let link = view.join(content.kind).join(file_name(inode, &content, name.as_ref()));
         fs::create_dir_all(view.join(content.kind))?;
         let linked = fs::hard_link(&path, &link).is_ok();
-        tell(&mut list, tree, &path, linked.then_some(link.as_path()), &content, name);
+        tell(&mut list, inode, tree, &path, linked.then_some(link.as_path()), &content, name.as_ref());
         let count = sorted.kinds.entry(content.kind).or_default();
         *count = count.saturating_add(1);
-        sorted.named = sorted.named.saturating_add(u64::from(name.is_some()));
+        let counted = match name {
+            Some(Called::Proven(_)) => Some(&mut sorted.named),
+            Some(Called::Left(_)) => Some(&mut sorted.proposed),
+            None => None,
+        };
+        counted.into_iter().for_each(|count| *count = count.saturating_add(1));
         sorted.incomplete = sorted.incomplete.saturating_add(u64::from(content.complete == Some(false)));
     }
     fs::write(view.join(LIST), list).with_context(|| format!("{} cannot be written", view.join(LIST).display()))?;
     Ok(Some(sorted))
 }
 
-/// The proven name behind the number, or the number with the ending of its kind.
-fn file_name(inode: u64, content: &Content, name: Option<&Name>) -> String {
-    match name.and_then(|name| name.path.file_name()) {
+/// The name behind the number, or the number with the ending of its kind.
+fn file_name(inode: u64, content: &Content, name: Option<&Called<'_>>) -> String {
+    let name = match name {
+        Some(Called::Proven(name)) => name.path.file_name(),
+        Some(Called::Left(name)) => Some(OsStr::from_bytes(&name.name)),
+        None => None,
+    };
+    match name {
         Some(name) => format!("{inode}-{}", name.to_string_lossy()),
         None => format!("{inode}.{}", content.ending),
     }
 }
 
-fn tell(list: &mut String, tree: &Path, path: &Path, link: Option<&Path>, content: &Content, name: Option<&Name>) {
+fn tell(
+    list: &mut String,
+    inode: u64,
+    tree: &Path,
+    path: &Path,
+    link: Option<&Path>,
+    content: &Content,
+    name: Option<&Called<'_>>,
+) {
     let short = |path: &Path| path.strip_prefix(tree).unwrap_or(path).display().to_string();
     let complete = match content.complete {
         Some(true) => ", complete",
@@ -162,10 +208,21 @@ fn tell(list: &mut String, tree: &Path, path: &Path, link: Option<&Path>, conten
     };
     // Writing to a string cannot fail.
     let _ = write!(list, "{}: {}{complete}", short(path), content.mime);
-    if let Some(name) = name {
-        let _ =
-            write!(list, "; it was {} in snapshot {} (same inode, size and time)", name.path.display(), name.snapshot);
-    }
+    let _ = match name {
+        Some(Called::Proven(name)) => {
+            write!(list, "; it was {} in snapshot {} (same inode, size and time)", name.path.display(), name.snapshot)
+        }
+        Some(Called::Left(name)) => {
+            let place = if name.in_journal { "in the journal" } else { "that nothing leads to" };
+            let told = String::from_utf8_lossy(&name.name);
+            write!(
+                list,
+                "; a directory block {place} (block {}) calls inode {inode} '{told}'; likely, not proven",
+                name.block
+            )
+        }
+        None => Ok(()),
+    };
     let _ = match link {
         Some(link) => writeln!(list, "; also {}", short(link)),
         None => writeln!(list, "; this disk has no hard links, so it has this one name only"),
@@ -304,6 +361,19 @@ mod tests {
         let later = time + std::time::Duration::from_secs(1);
         File::options().write(true).open(&lost).unwrap().set_modified(later).unwrap();
         assert_eq!(sort(tree.path(), &names).unwrap().unwrap().named, 0);
+    }
+
+    #[test]
+    fn a_left_directory_block_proposes_a_name() {
+        let tree = tree();
+        let mut names = Names::default();
+        names.add_left([(12, FoundName { name: b"oma.jpg".to_vec(), block: 77, in_journal: true })].into());
+        let sorted = sort(tree.path(), &names).unwrap().unwrap();
+        assert_eq!((sorted.named, sorted.proposed), (0, 1));
+        let view = tree.path().join(SORTED);
+        assert!(view.join("images/12-oma.jpg").exists());
+        let list = fs::read_to_string(view.join(LIST)).unwrap();
+        assert!(list.contains("in the journal (block 77) calls inode 12 'oma.jpg'; likely, not proven"), "{list}");
     }
 
     #[test]

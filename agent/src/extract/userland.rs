@@ -159,6 +159,7 @@ pub fn copy(job: &Job, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Done> {
     std::fs::create_dir_all(&job.target).with_context(|| format!("{} cannot be made", job.target.display()))?;
     let manifest = Manifest::begin(&job.target, &job.name, job.force)?;
     let mut work = Work { system, view, mark, job, manifest, done: Done::default(), things: 0, tell };
+    (work.tell)("read this way, extended attributes and ACLs are not kept, and hard links become files of their own");
     let result = work.directory(&mut Vec::new(), 0);
     let manifest = work.manifest.finish(&work.done.counts, result.is_ok());
     result?;

@@ -35,13 +35,13 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Preview {
     /// The pool as it was salvaged.
-    pool: Pool,
+    pub(super) pool: Pool,
     options: RebuildOptions,
-    mode: Mode,
+    pub(super) mode: Mode,
     /// Its name with that of its group.
     pub name: String,
     group_id: String,
-    pool_name: String,
+    pub(super) pool_name: String,
     /// What the salvage did.
     pub salvaged: SalvageReport,
     /// What the rebuild gives.
@@ -220,7 +220,7 @@ fn told(mode: Mode) -> String {
 }
 
 /// Thin devices with their volumes' names and sizes.
-fn sizes(group: &VolumeGroup, pool: &str) -> Vec<(DeviceId, String, Sectors)> {
+pub(super) fn sizes(group: &VolumeGroup, pool: &str) -> Vec<(DeviceId, String, Sectors)> {
     let thin = |volume: &LogicalVolume| match &volume.kind {
         LogicalVolumeKind::Thin { pool: of, device, .. } if of == pool => {
             Some((*device, volume.name.clone(), volume.size))

@@ -2,9 +2,11 @@
 //! "docs/lvm, repair"), but the volume group is changed only in memory: the original metadata stay where they are and are shown
 //! as `POOL_meta0`.
 
+mod files;
 mod make;
 mod store;
 
+pub use files::{VolumeFiles, chunk_maps, files};
 pub use make::{Preview, Wanted, make, preview};
 pub use store::{forget, load};
 

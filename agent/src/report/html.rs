@@ -2,7 +2,7 @@
 
 use super::shares::shares;
 use super::{Machine, text};
-use crate::case::{Case, Copied};
+use crate::case::{Case, ChunkMap, ChunkState, Copied};
 use std::fmt::Write;
 
 /// The page.
@@ -10,7 +10,7 @@ pub fn html(case: &Case, machine: &Machine) -> String {
     let mut out = String::from(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Tierlift: report</title>\n<style>\n\
          body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em}\n\
-         .bar{display:flex;height:1.5em;border:1px solid #444}.good{background:#3a7}.bad{background:#c33}.not{background:#999}\n\
+         .bar{display:flex;height:1.5em;border:1px solid #444}.good{background:#3a7}.bad{background:#c33}.not{background:#999}.unused{background:#fff}\n\
          pre{background:#f4f4f4;padding:1em;overflow-x:auto}table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:left}\n\
          </style></head><body>\n<h1>Recovery report</h1>\n",
     );
@@ -18,6 +18,7 @@ pub fn html(case: &Case, machine: &Machine) -> String {
         out += "<p>Nothing was copied yet.</p>\n";
     }
     case.copies.iter().for_each(|copy| self::copy(&mut out, copy));
+    case.chunk_maps.iter().for_each(|map| chunks(&mut out, map));
     out += "<h2>Everything that was found and done</h2>\n<pre>";
     out += &escaped(&text(case, machine));
     out += "</pre>\n</body></html>\n";
@@ -57,6 +58,21 @@ fn copy(out: &mut String, copy: &Copied) {
     }
 }
 
+/// A volume from its beginning to its end; stretches of one state are one block.
+fn chunks(out: &mut String, map: &ChunkMap) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "<h2>Chunks of {}</h2>\n<div class=\"bar\">", escaped(&map.volume));
+    for stretch in map.cells.chunk_by(|one, next| one == next) {
+        let (class, meaning) = match stretch.first() {
+            Some(ChunkState::Whole) => ("good", "whole"),
+            Some(ChunkState::Lost) => ("bad", "lost"),
+            _ => ("unused", "never written"),
+        };
+        let _ = writeln!(out, "<div class=\"{class}\" title=\"{meaning}\" style=\"flex:{}\"></div>", stretch.len());
+    }
+    let _ = writeln!(out, "</div>\n<p>{}</p>", escaped(&map.told()));
+}
+
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -65,6 +81,24 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::case::Counts;
+    use tierlift_ondisk::units::Bytes;
+
+    #[test]
+    fn the_bar_of_a_volume_shows_what_is_lost() {
+        let mut map = ChunkMap::new("vg1/<lv>".into());
+        let size = Bytes(1200);
+        map.add(ChunkState::Whole, Bytes(0)..Bytes(600), size, Bytes(10));
+        map.add(ChunkState::Lost, Bytes(600)..Bytes(610), size, Bytes(10));
+        let page = html(&Case { chunk_maps: vec![map], ..Case::default() }, &Machine::default());
+        for part in [
+            "Chunks of vg1/&lt;lv&gt;",
+            "whole\" style=\"flex:60",
+            "lost\" style=\"flex:1\"",
+            "written\" style=\"flex:59",
+        ] {
+            assert!(page.contains(part), "{part} is missing in {page}");
+        }
+    }
 
     #[test]
     fn names_from_disks_are_no_markup() {

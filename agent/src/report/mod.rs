@@ -33,6 +33,8 @@ pub fn text(case: &Case, machine: &Machine) -> String {
     if case.repairs.is_empty() {
         line(&mut out, "no pool");
     }
+    heading(&mut out, "The chunks of each volume");
+    chunks(&mut out, case);
     heading(&mut out, "What was made readable");
     case.activations.iter().for_each(|activation| self::activation(&mut out, activation));
     for mount in &case.mounts {
@@ -76,6 +78,19 @@ fn repaired(out: &mut String, repair: &RepairedPool) {
     let state = if repair.whole { "nothing was lost" } else { "with losses" };
     line(out, &format!("pool {}: new metadata made, {state}; the original metadata are untouched", repair.pool));
     list(out, "  ", repair.salvage.iter().chain(&repair.volumes));
+}
+
+/// From the beginning of each volume to its end.
+fn chunks(out: &mut String, case: &Case) {
+    if case.chunk_maps.is_empty() {
+        return line(out, "no pool was looked through yet");
+    }
+    line(out, "# mapping there, ! lost (reads as errors), . never written");
+    for map in &case.chunk_maps {
+        line(out, &map.told());
+        let signs: Vec<char> = map.drawn().chars().collect();
+        signs.chunks(60).for_each(|signs| line(out, &format!("  {}", signs.iter().collect::<String>())));
+    }
 }
 
 fn activation(out: &mut String, activation: &Activation) {

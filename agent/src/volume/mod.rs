@@ -14,6 +14,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use generation::moment;
 pub use group::{find_group, read_group};
 pub use pool::set_part;
 pub use view::{DiskPlace, DiskTarget, find, find_group_index, open_extents, spoken_name, stretches_on_disks, view};

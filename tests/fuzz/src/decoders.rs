@@ -5,6 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 use tierlift::block::ddrescue;
+use tierlift::ext4::{lost_names, survey};
 use tierlift::harvest;
 use tierlift::inventory::{Extents, Inventory, PvPlace};
 use tierlift::volume::choice::pick;
@@ -160,6 +161,10 @@ fn system_partition(bytes: &[u8]) {
     let mut left = harvest::BUDGET;
     let told = harvest::look(Arc::new(bytes.to_vec()), "md9", &mut left);
     assert!(left <= harvest::BUDGET && told.is_none_or(|told| told.texts.len() <= 512));
+    // The same bytes as a volume with files.
+    let found = survey(&bytes.to_vec(), &[0..1, 9000..70_000]);
+    assert!(found.is_none_or(|found| found.damaged_files <= found.files));
+    assert!(lost_names(&bytes.to_vec(), &(0..100).collect()).len() <= 100);
 }
 
 fn text(bytes: &[u8]) {

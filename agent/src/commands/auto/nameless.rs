@@ -4,7 +4,9 @@
 use super::Work;
 use super::volumes::Chosen;
 use crate::activate::bring_up::bring_up;
+use crate::block::FileView;
 use crate::extract::copy::{self, Done, Job};
+use crate::extract::ext4::{Probe, probe};
 use crate::extract::lost_found::FOLDER;
 use crate::extract::mount::{default_directory, mount_read_only, readable};
 use crate::fsck::{self, Way};
@@ -15,9 +17,21 @@ impl Work<'_> {
     pub(super) fn add_nameless(&mut self, volume: &Chosen, tree: &Path, done: &mut Done) -> anyhow::Result<()> {
         let active = bring_up(&self.dm, &mut self.session, volume.group, &volume.wish, &self.request)?;
         let device = self.opened(volume, &active)?;
-        let said = fsck::run(&readable(&self.dm, &device)?, Way::Look)?;
-        if !said.kinds.keys().any(|kind| kind.contains(FOLDER)) {
+        if !matches!(probe(&FileView::open(&device)?)?, Probe::Ext4(_)) {
             return Ok(());
+        }
+        println!("  checking the file system (nothing is changed)");
+        let said = fsck::run(&readable(&self.dm, &device)?, Way::Look)?;
+        said.summary().iter().for_each(|line| println!("    {line}"));
+        // A check that may change nothing gives up where it cannot read; a repair goes on behind that.
+        let gave_up = said.failed() && done.counts.damaged > 0;
+        if !gave_up && !said.kinds.keys().any(|kind| kind.contains(FOLDER)) {
+            return match said.failed() {
+                true => {
+                    self.tell(format!("{}: its file system could not be checked (e2fsck: {})", volume.name, said.code))
+                }
+                false => Ok(()),
+            };
         }
         println!("  parts of the file system cannot be reached any more; a repair may find files without a name");
         if let Err(error) = self.repaired(volume, &device) {

@@ -6,11 +6,14 @@ use super::Work;
 use super::volumes::Chosen;
 use crate::activate::bring_up::bring_up;
 use crate::activate::plan::Wish;
+use crate::block::FileView;
 use crate::case::{self, Counts};
+use crate::ext4::{FoundName, lost_names};
 use crate::extract::copy::{self, Job, is_whole};
 use crate::extract::lost_found::{self, Names};
 use crate::extract::mount::{default_directory, mount_read_only};
 use crate::inventory::LogicalVolumeKind;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Snapshots looked at for one volume.
@@ -50,10 +53,23 @@ impl Work<'_> {
             }
             told?;
         }
+        if !nameless.is_empty() {
+            names.add_left(self.left_names(volume, &nameless)?);
+        }
         match lost_found::sort(tree, &names)? {
             None => Ok(()),
             Some(sorted) => self.tell(format!("{}: {}", volume.name, sorted.told())),
         }
+    }
+
+    /// Names in directory blocks of the volume as it was found, before any repair.
+    fn left_names(&mut self, volume: &Chosen, nameless: &[u64]) -> anyhow::Result<BTreeMap<u64, FoundName>> {
+        println!(
+            "  looking for names in directory blocks and the journal (the inodes and all unclaimed blocks are read)"
+        );
+        let active = bring_up(&self.dm, &mut self.session, volume.group, &volume.wish, &self.request)?;
+        let device = self.opened(volume, &active)?;
+        Ok(lost_names(&FileView::open(&device)?, &nameless.iter().copied().collect()))
     }
 
     /// Tells which damaged files a snapshot has whole, or fetches them.
@@ -88,7 +104,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn tell(&self, text: String) -> anyhow::Result<()> {
+    pub(super) fn tell(&self, text: String) -> anyhow::Result<()> {
         println!("  {text}");
         case::keep(|case| case.note(text))
     }

@@ -43,12 +43,14 @@ impl Work<'_> {
                 return Ok(None);
             }
         };
+        repair::drawn(&self.session, &wanted, &preview)?;
         let outcome = repair::outcome(&preview);
         if outcome == Outcome::CLEAN {
             println!("Pool {} is sound.", preview.name);
             return Ok(None);
         }
-        print_lines(&repair::text(&preview, &[]))?;
+        let files = repair::files(&self.session, &wanted, &preview);
+        print_lines(&repair::text(&preview, &files, &[]))?;
         self.outcome = self.outcome.and(outcome);
         Ok((!preview.nothing_left()).then_some(preview))
     }

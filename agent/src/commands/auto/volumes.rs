@@ -103,11 +103,9 @@ impl Work<'_> {
         }
         let mut done = done?;
         let damaged = done.damaged.clone();
-        if done.counts.damaged > 0 {
-            // What was copied counts all the same, and the other volumes have their turn.
-            if let Err(error) = self.add_nameless(volume, &job.target, &mut done) {
-                self.failed(&format!("{}: files without a name", volume.name), &error)?;
-            }
+        // What was copied counts all the same, and the other volumes have their turn.
+        if let Err(error) = self.add_nameless(volume, &job.target, &mut done) {
+            self.failed(&format!("{}: files without a name", volume.name), &error)?;
         }
         self.copied(volume, done)?;
         self.look_for_older(volume, &job.target, &damaged, fetch)

@@ -1,0 +1,94 @@
+//! Inodes, one after another from their tables.
+
+use super::layout::Layout;
+use super::{field16, field32};
+use tierlift_ondisk::units::Bytes;
+use tierlift_ondisk::view::ReadAt;
+
+const KIND: u16 = 0xf000;
+const REGULAR: u16 = 0x8000;
+const DIRECTORY: u16 = 0x4000;
+/// Bytes that lists of blocks and short contents have.
+const BODY: usize = 60;
+
+/// An inode that is in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Inode {
+    mode: u16,
+    /// Flags: how its blocks are listed.
+    pub(super) flags: u32,
+    /// When it or its content was changed last, seconds since 1970. No program can set it.
+    pub(super) changed: i64,
+    /// The list of its blocks, or its content.
+    pub(super) body: [u8; BODY],
+}
+
+impl Inode {
+    /// A plain file.
+    pub(super) fn is_file(&self) -> bool {
+        self.mode & KIND == REGULAR
+    }
+
+    /// A directory.
+    pub(super) fn is_directory(&self) -> bool {
+        self.mode & KIND == DIRECTORY
+    }
+
+    /// `None` for one that is not in use.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (mode, links, deleted) = (field16(bytes, 0), field16(bytes, 0x1a), field32(bytes, 0x14));
+        if mode == 0 || links == 0 || deleted != 0 {
+            return None;
+        }
+        let extra = if bytes.len() > 128 { usize::from(field16(bytes, 0x80)) } else { 0 };
+        let epoch = if extra >= 8 { i64::from(field32(bytes, 0x84) & 3) << 32 } else { 0 };
+        let changed = i64::from(field32(bytes, 0xc) as i32).saturating_add(epoch);
+        let body = bytes.get(0x28..0x64)?.try_into().ok()?;
+        Some(Self { mode, flags: field32(bytes, 0x20), changed, body })
+    }
+}
+
+/// One inode by its number; `None` when it is not in use or cannot be read.
+pub(super) fn inode(view: &dyn ReadAt, layout: &Layout, number: u32) -> Option<Inode> {
+    let index = u64::from(number).checked_sub(1)?;
+    let group = layout.groups.get(usize::try_from(index.checked_div(layout.inodes_per_group)?).ok()?)?.as_ref()?;
+    let inside = index.checked_rem(layout.inodes_per_group)?.checked_mul(layout.inode_size)?;
+    let mut bytes = vec![0; usize::try_from(layout.inode_size).ok()?];
+    let place = group.inode_table.checked_mul(layout.block_size)?.checked_add(inside)?;
+    view.read_at(Bytes(place), &mut bytes).ok()?;
+    Inode::decode(&bytes)
+}
+
+/// Visits every inode in use with its number. Answers how many may be in use but cannot be read.
+pub(super) fn all(view: &dyn ReadAt, layout: &Layout, visit: &mut dyn FnMut(u64, &Inode)) -> u64 {
+    let mut unknown = 0_u64;
+    let in_block = layout.block_size.checked_div(layout.inode_size).unwrap_or(1).max(1);
+    for (number, group) in (0_u64..).zip(&layout.groups) {
+        let Some(group) = group else {
+            unknown = unknown.saturating_add(layout.inodes_per_group);
+            continue;
+        };
+        let first = number.saturating_mul(layout.inodes_per_group);
+        for block in 0..group.inodes.div_ceil(in_block) {
+            let before = block.saturating_mul(in_block);
+            let here = in_block.min(group.inodes.saturating_sub(before));
+            match super::read_block(view, group.inode_table.saturating_add(block), layout.block_size) {
+                Some(bytes) => decode(&bytes, layout, first.saturating_add(before), here, visit),
+                None => unknown = unknown.saturating_add(here),
+            }
+        }
+    }
+    unknown
+}
+
+/// The first `count` inodes of a block; `before` inodes come before it.
+fn decode(bytes: &[u8], layout: &Layout, before: u64, count: u64, visit: &mut dyn FnMut(u64, &Inode)) {
+    let size = usize::try_from(layout.inode_size).unwrap_or(128).max(128);
+    for (number, bytes) in
+        (before.saturating_add(1)..).zip(bytes.chunks_exact(size)).take(usize::try_from(count).unwrap_or(0))
+    {
+        if let Some(inode) = Inode::decode(bytes) {
+            visit(number, &inode);
+        }
+    }
+}
