@@ -103,6 +103,9 @@ impl Said {
             return;
         }
         log::info!("e2fsck: {line}");
+        if line.starts_with("Pass ") {
+            eprintln!("fsck: {line}");
+        }
         if let Some(kind) = kind(line) {
             let count = self.kinds.entry(kind.to_owned()).or_default();
             *count = count.saturating_add(1);

@@ -18,6 +18,7 @@ pub mod inventory;
 pub mod job;
 pub mod metadata_file;
 pub mod network;
+pub mod pace;
 pub mod repair;
 pub mod report;
 pub mod unfinished;

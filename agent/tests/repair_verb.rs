@@ -80,6 +80,20 @@ fn a_lost_superblock_is_repaired_and_undone() {
     assert!(preview["generations"].as_array().unwrap().len() > 1 && preview["made"].is_null());
     assert_eq!(patient.made(), Vec::<PathBuf>::new(), "a preview writes nothing");
 
+    let files: Vec<&Value> = preview["files"].as_array().unwrap().iter().collect();
+    let of = |name: &str| &files.iter().find(|files| files["volume"] == name).unwrap()["survey"];
+    let truth = Fixture::named("F2-snaps").unwrap().files;
+    assert_eq!(of("lv1")["files"], truth["origin1"].len(), "{preview}");
+    assert_eq!((&of("lv1")["damaged_files"], &of("lv1")["unknown"]), (&0.into(), &0.into()), "{preview}");
+    let candidates = preview["candidates"].as_array().unwrap();
+    assert!(!candidates.is_empty(), "{preview}");
+    let newest = |files: &Value| files["survey"]["newest"].as_i64();
+    let best = files.iter().filter_map(|files| newest(files)).max().unwrap();
+    for candidate in candidates {
+        let all = candidate["files"].as_array().unwrap();
+        assert!(all.iter().filter_map(newest).all(|newest| newest <= best), "{candidate}");
+    }
+
     let unasked = patient.run(&["repair", &patient.pool()]);
     assert!(String::from_utf8_lossy(&unasked.stdout).contains("Nothing was done"), "{unasked:?}");
     assert_eq!(patient.made(), Vec::<PathBuf>::new(), "without a yes nothing is written");

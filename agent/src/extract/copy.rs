@@ -5,9 +5,11 @@ use super::batch::{Batch, Written};
 use super::file::{self, Nowhere, hex};
 use super::lost_found;
 use super::manifest::{Entry, Manifest, State};
+use super::room;
 use super::walk::{Met, Walk};
 use crate::case::{Copied, Counts};
 use crate::commands::{Failure, Outcome};
+use crate::pace::{self, Heartbeat};
 use anyhow::Context;
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -28,8 +30,8 @@ const MAX_FILE: u64 = 16 << 40;
 const MAX_DAMAGED: usize = 10_000;
 /// Losses told in the report; all are in the manifest.
 pub const MAX_LOSSES: usize = 200;
-/// Time between progress lines.
-const PROGRESS: Duration = Duration::from_secs(5);
+/// Time after which the manifest is kept, at the latest.
+const KEEP: Duration = Duration::from_secs(5);
 /// A clock of FAT counts in steps of two seconds.
 const CLOCK_STEP: i64 = 2;
 
@@ -103,15 +105,17 @@ pub fn run(job: &Job, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Done> {
         left: Vec::new(),
         links: HashMap::new(),
         done: Done::default(),
-        told: start,
+        kept: start,
         tell,
     };
+    let beat = Heartbeat::start(room::used(&job.source));
     let result = copy.everything();
     // Also when it was stopped: what was written before is whole.
     let settled = copy.settle();
     let result = result.and(settled);
+    drop(beat);
     copy.batch.end();
-    copy.progress(true);
+    copy.tell_counts();
     let manifest = copy.manifest.finish(&copy.done.counts, result.is_ok());
     result?;
     copy.done.took = start.elapsed();
@@ -140,7 +144,7 @@ struct Copy<'a> {
     /// First name on the target of each file with several names, by its number.
     links: HashMap<(u64, u64), PathBuf>,
     done: Done,
-    told: Instant,
+    kept: Instant,
     tell: &'a mut dyn FnMut(&str),
 }
 
@@ -157,7 +161,7 @@ impl Copy<'_> {
         // Directories that could not be made on the target, and with them everything inside.
         let mut closed: Option<PathBuf> = None;
         for met in walk {
-            self.progress(false);
+            self.keep_manifest();
             let path = path_of(&met).to_owned();
             if closed.as_ref().is_some_and(|closed| path.starts_with(closed)) {
                 if !matches!(met, Met::Enter(..) | Met::Leave(..)) {
@@ -355,6 +359,7 @@ impl Copy<'_> {
             let known =
                 self.manifest.known(path).filter(|known| known.size == found.len() && known.mtime == found.mtime());
             if let Some(known) = known.filter(|_| same_time) {
+                pace::count(found.len().saturating_mul(2));
                 return Ok(Some(known.sha256.clone()));
             }
             if let Some(sha256) = equal(input, target, found.len()) {
@@ -425,20 +430,19 @@ impl Copy<'_> {
         counts.lost_bytes = counts.lost_bytes.saturating_add(lost);
     }
 
-    fn progress(&mut self, now: bool) {
-        if now || self.told.elapsed() >= PROGRESS {
-            self.told = Instant::now();
-            // For the case that the power fails; a target that takes no more is noticed at the next file.
+    /// For the case that the power fails; a target that takes no more is noticed at the next file.
+    fn keep_manifest(&mut self) {
+        if self.kept.elapsed() >= KEEP {
+            self.kept = Instant::now();
             let _ = self.manifest.flush();
-            let counts = &self.done.counts;
-            let files = counts.copied.saturating_add(counts.identical);
-            (self.tell)(&format!(
-                "{files} files ({}), {} damaged, {} not copied",
-                tierlift_ondisk::units::Bytes(counts.bytes).human(),
-                counts.damaged,
-                counts.failed
-            ));
         }
+    }
+
+    fn tell_counts(&mut self) {
+        let counts = &self.done.counts;
+        let files = counts.copied.saturating_add(counts.identical);
+        let size = tierlift_ondisk::units::Bytes(counts.bytes).human();
+        (self.tell)(&format!("{files} files ({size}), {} damaged, {} not copied", counts.damaged, counts.failed));
     }
 }
 

@@ -1,5 +1,6 @@
 //! One file: read with holes and unreadable ranges, written sparsely, read back.
 
+use crate::pace;
 use nix::unistd::{Whence, lseek};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -193,6 +194,7 @@ impl Reader<'_> {
         if self.file.read_exact_at(buffer, at).is_err() {
             return Ok(false);
         }
+        pace::count(length as u64);
         let start = Instant::now();
         self.hash.update(&*buffer);
         self.hashing = self.hashing.saturating_add(start.elapsed());

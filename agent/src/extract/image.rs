@@ -3,10 +3,12 @@
 use super::file::{self, Content, Nowhere, Sparse, hex};
 use crate::block::FileView;
 use crate::case::Counts;
+use crate::pace::Heartbeat;
 use crate::unfinished::Unfinished;
 use anyhow::{Context, ensure};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use tierlift_ondisk::units::Bytes;
 use tierlift_ondisk::view::ReadAt;
 
 /// What came of it.
@@ -34,6 +36,7 @@ pub fn copy(device: &Path, target: &Path) -> anyhow::Result<Imaged> {
     let mut part = target.as_os_str().to_owned();
     part.push(".tierlift-part");
     let part = PathBuf::from(part);
+    let _beat = Heartbeat::start(Some(Bytes(size)));
     let failed = || format!("{} cannot be written: is the target full?", part.display());
     let make = || File::options().read(true).write(true).create(true).truncate(true).open(&part);
     let (file, _guard) = Unfinished::make(make, |_| part.clone()).with_context(failed)?;

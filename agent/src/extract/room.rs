@@ -3,6 +3,7 @@
 use super::manifest;
 use crate::commands::{Failure, Outcome};
 use anyhow::Context;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use tierlift_ondisk::units::Bytes;
 
@@ -19,6 +20,17 @@ fn asked(folder: &Path) -> anyhow::Result<rustix::fs::StatVfs> {
     rustix::fs::statvfs(folder).with_context(|| format!("{}: its file system cannot be asked", folder.display()))
 }
 
+/// Bytes in use on the file system that a folder is the root of; `None` for a folder below, whose size nobody knows beforehand.
+pub fn used(folder: &Path) -> Option<Bytes> {
+    let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev()).ok();
+    let is_root = device(folder)? != device(&folder.join(".."))?;
+    is_root.then(|| asked(folder).ok().map(held))?
+}
+
+fn held(found: rustix::fs::StatVfs) -> Bytes {
+    Bytes(found.f_blocks.saturating_sub(found.f_bfree).saturating_mul(found.f_frsize))
+}
+
 /// Refuses a target that cannot hold what a whole file system holds. A copy that goes on after an interruption is not refused:
 /// part of it is there already.
 ///
@@ -29,8 +41,7 @@ pub fn check(source: &Path, target: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let there = target.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
-    let held = asked(source)?;
-    let needed = Bytes(held.f_blocks.saturating_sub(held.f_bfree).saturating_mul(held.f_frsize));
+    let needed = held(asked(source)?);
     let room = free(there)?;
     if needed <= room {
         return Ok(());

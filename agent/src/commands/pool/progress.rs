@@ -1,5 +1,6 @@
 //! Progress on stderr: one line redrawn on a terminal, else a line every few seconds.
 
+use crate::pace;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 use tierlift_ondisk::units::Bytes;
@@ -11,6 +12,7 @@ pub(in crate::commands) struct Progress {
     total: u64,
     terminal: bool,
     drawn: bool,
+    start: Instant,
     last: Instant,
 }
 
@@ -18,7 +20,7 @@ impl Progress {
     /// Begins; `total` is what [`Progress::update`] counts up to.
     pub(in crate::commands) fn new(what: impl Into<String>, total: Bytes) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self { what: what.into(), total: total.0, terminal, drawn: false, last: Instant::now() }
+        Self { what: what.into(), total: total.0, terminal, drawn: false, start: Instant::now(), last: Instant::now() }
     }
 
     /// Called as often as is handy; most calls do nothing.
@@ -28,7 +30,8 @@ impl Progress {
             return;
         }
         self.last = Instant::now();
-        let line = self.line(done);
+        let pace = pace::told(done, Some(Bytes(self.total)), self.start.elapsed());
+        let line = format!("{}, {pace}", self.line(done));
         // Nobody is helped by a recovery that stops because progress cannot be shown.
         let mut stderr = std::io::stderr();
         let _ = if self.terminal { write!(stderr, "\r{line}\x1b[K") } else { writeln!(stderr, "{line}") };
