@@ -14,6 +14,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+use tierlift_protocol::{Client, Exit, Transport};
 
 /// A broken prompt fails a test instead of hanging it.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -236,4 +237,59 @@ fn without_a_terminal_it_says_so() {
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(8));
     assert!(String::from_utf8_lossy(&output.stderr).contains("needs a terminal"));
+}
+
+/// The far end of the terminal, for a program.
+struct Wire(File);
+
+impl Transport for Wire {
+    fn receive(&mut self, buffer: &mut [u8], timeout: Duration) -> std::io::Result<usize> {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(timeout).unwrap();
+        if poll(&mut fds, timeout).unwrap() == 0 { Ok(0) } else { self.0.read(buffer) }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.write_all(bytes)
+    }
+}
+
+impl Person {
+    /// A program takes the line.
+    fn makes_room(&self) -> Client<Wire> {
+        let line = File::from(self.terminal.as_ref().unwrap().as_fd().try_clone_to_owned().unwrap());
+        Client::connect(Wire(line), LIMIT).unwrap()
+    }
+}
+
+#[test]
+fn a_program_takes_the_line_and_silence_gives_it_back() {
+    let (mut person, _folder) = person();
+    person.sees(PROMPT);
+    person.types("help sc");
+    person.sees("help sc");
+    for _ in 0..2 {
+        let mut program = person.makes_room();
+        // Every byte comes through, whatever it means to a terminal.
+        let refused = program.output(&["\x03\x11\x13\r\n"], LIMIT).unwrap_err().to_string();
+        assert!(refused.contains(r"\u{3}\u{11}\u{13}\r\n"), "{refused}");
+        let said = program.output(&["--version"], LIMIT).unwrap();
+        assert_eq!((said.exit, said.stdout.starts_with(b"tierlift")), (Exit::Code(0), true));
+        drop(program);
+        person.sees("(a program used this line)\r\n");
+        person.sees(&format!("{PROMPT}help sc"));
+    }
+    person.types("an\r");
+    assert!(person.sees(PROMPT).contains("Usage: tierlift scan"));
+}
+
+#[test]
+fn what_only_begins_like_a_frame_was_typed() {
+    let (mut person, _folder) = person();
+    person.sees(PROMPT);
+    for typed in [&b"\xa5\r"[..], b"\xa5TL\r", b"\xc3\xa5TLZ\r"] {
+        person.terminal.as_mut().unwrap().write_all(typed).unwrap();
+        person.sees("There is no command");
+        person.sees(PROMPT);
+    }
 }

@@ -6,9 +6,11 @@ mod kernel_log;
 mod machine;
 mod medium;
 mod processor;
+mod settings;
 
 pub use fingerprint::fingerprint;
 pub use kernel_log::complaints;
-pub use machine::{Image, Machine, Output, Settings};
+pub use machine::{Machine, Output};
 pub use medium::{Firmware, Medium, Port};
 pub use processor::processor_time;
+pub use settings::{Image, Ports, Settings};

@@ -1,6 +1,6 @@
 //! One virtual machine with the appliance in it.
 
-use crate::{Medium, complaints, fingerprint, processor_time};
+use crate::{Ports, Settings, complaints, fingerprint, processor_time};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,183 +17,6 @@ const READY: &str = "TIERLIFT READY";
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// How long one command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(600);
-
-/// Kernel and initramfs.
-#[derive(Debug, Clone)]
-pub struct Image {
-    /// The kernel.
-    pub kernel: PathBuf,
-    /// The initramfs.
-    pub initramfs: PathBuf,
-}
-
-impl Image {
-    /// The image that `cargo xtask test` names in `TIERLIFT_IMAGE`, a folder.
-    ///
-    /// # Errors
-    /// The variable is not set: the scenarios were not started through `cargo xtask test`.
-    pub fn from_environment() -> anyhow::Result<Self> {
-        let folder = std::env::var_os("TIERLIFT_IMAGE")
-            .map(PathBuf::from)
-            .context("TIERLIFT_IMAGE is not set; virtual-machine scenarios are run by: cargo xtask test")?;
-        Ok(Self { kernel: folder.join("bzImage"), initramfs: folder.join("initramfs.cpio.zst") })
-    }
-
-    /// The same appliance on the same kernel without our patches.
-    ///
-    /// # Errors
-    /// As [`Self::from_environment`].
-    pub fn stock_from_environment() -> anyhow::Result<Self> {
-        let kernel = std::env::var_os("TIERLIFT_STOCK_KERNEL")
-            .map(PathBuf::from)
-            .context("TIERLIFT_STOCK_KERNEL is not set; virtual-machine scenarios are run by: cargo xtask test")?;
-        Ok(Self { kernel, ..Self::from_environment()? })
-    }
-}
-
-/// What a machine is made of. Disks appear in the guest in this order as `/dev/vda`, `/dev/vdb` …
-#[derive(Debug, Clone)]
-pub struct Settings {
-    image: Image,
-    medium: Option<Medium>,
-    memory_mib: u32,
-    processor: &'static str,
-    disks: Vec<Disk>,
-    further: Vec<String>,
-}
-
-#[derive(Debug, Clone)]
-struct Disk {
-    path: PathBuf,
-    format: String,
-    source: bool,
-    read_only: bool,
-}
-
-impl Settings {
-    /// A machine with 512 MiB and no disk.
-    #[must_use]
-    pub fn new(image: &Image) -> Self {
-        Self {
-            image: image.clone(),
-            medium: None,
-            memory_mib: 512,
-            processor: "max",
-            disks: Vec::new(),
-            further: Vec::new(),
-        }
-    }
-
-    /// Boots through firmware and boot loader from this medium, in place of a kernel given to QEMU. Its disk comes after all
-    /// others.
-    #[must_use]
-    pub fn medium(mut self, medium: Medium) -> Self {
-        self.medium = Some(medium);
-        self
-    }
-
-    /// Gives the machine so much memory, in MiB.
-    #[must_use]
-    pub fn memory(mut self, mib: u32) -> Self {
-        self.memory_mib = mib;
-        self
-    }
-
-    /// Gives the machine another processor, as QEMU's `-cpu` takes it.
-    #[must_use]
-    pub fn processor(mut self, processor: &'static str) -> Self {
-        self.processor = processor;
-        self
-    }
-
-    /// Attaches a source. The hypervisor would let the guest write to it: that it does not is what the tests prove.
-    #[must_use]
-    pub fn source(self, path: &Path) -> Self {
-        self.attach(path, "raw", true, false)
-    }
-
-    /// Attaches a source, in one of QEMU's formats, that the hypervisor itself keeps from being written.
-    #[must_use]
-    pub fn protected_source(self, path: &Path, format: &str) -> Self {
-        self.attach(path, format, true, true)
-    }
-
-    /// Attaches a disk that may be written: scratch or target.
-    #[must_use]
-    pub fn writable(self, path: &Path) -> Self {
-        self.writable_in(path, "raw")
-    }
-
-    /// As [`Self::writable`], in one of QEMU's formats.
-    #[must_use]
-    pub fn writable_in(self, path: &Path, format: &str) -> Self {
-        self.attach(path, format, false, false)
-    }
-
-    fn attach(mut self, path: &Path, format: &str, source: bool, read_only: bool) -> Self {
-        self.disks.push(Disk { path: path.to_path_buf(), format: format.to_owned(), source, read_only });
-        self
-    }
-
-    /// Adds words to QEMU's command line: adapters, disks of a special kind.
-    #[must_use]
-    pub fn with<S: AsRef<str>>(mut self, words: &[S]) -> Self {
-        self.further.extend(words.iter().map(|word| word.as_ref().to_owned()));
-        self
-    }
-
-    /// The QEMU command without consoles.
-    #[must_use]
-    pub fn command(&self) -> Command {
-        let mut qemu = Command::new("qemu-system-x86_64");
-        let machine = self.medium.as_ref().map_or("q35", Medium::machine);
-        qemu.args(["-machine", machine, "-accel", "tcg", "-cpu", self.processor, "-smp", "1", "-nodefaults"]).args([
-            "-no-reboot",
-            "-display",
-            "none",
-            "-m",
-            &self.memory_mib.to_string(),
-        ]);
-        if self.medium.is_none() {
-            qemu.arg("-kernel")
-                .arg(&self.image.kernel)
-                .arg("-initrd")
-                .arg(&self.image.initramfs)
-                .args(["-append", "console=ttyS0,115200 quiet panic=-1 no_timer_check"]);
-        }
-        for (number, disk) in self.disks.iter().enumerate() {
-            let path = disk.path.display().to_string().replace(',', ",,");
-            let read_only = if disk.read_only { "on" } else { "off" };
-            qemu.arg("-drive")
-                .arg(format!(
-                    "file={path},if=none,id=disk{number},format={},cache=unsafe,readonly={read_only}",
-                    disk.format
-                ))
-                .arg("-device")
-                .arg(format!("virtio-blk-pci,drive=disk{number}"));
-        }
-        qemu.args(&self.further);
-        if let Some(medium) = &self.medium {
-            medium.attach(&mut qemu);
-        }
-        qemu
-    }
-
-    /// Boots and waits for the ready marker.
-    ///
-    /// # Errors
-    /// QEMU does not start, or the appliance is not ready in time, also at a second try: an emulated machine on a starved
-    /// host now and then loses an interrupt before the first program runs. The second try is told on stderr.
-    pub fn boot(&self) -> anyhow::Result<Machine> {
-        match Machine::start(self) {
-            Err(error) if error.downcast_ref::<NotReady>().is_some() => {
-                eprintln!("machine: {error}\nmachine: booting once more");
-                Machine::start(self)
-            }
-            other => other,
-        }
-    }
-}
 
 /// The appliance did not come up.
 #[derive(Debug)]
@@ -242,22 +65,23 @@ impl Output {
 }
 
 impl Machine {
-    fn start(settings: &Settings) -> anyhow::Result<Self> {
-        let sources = settings
-            .disks
-            .iter()
-            .filter(|disk| disk.source)
-            .map(|disk| Ok((disk.path.clone(), fingerprint(&disk.path)?)))
-            .collect::<anyhow::Result<_>>()?;
+    /// Whether the appliance did not come up.
+    pub(crate) fn was_not_ready(error: &anyhow::Error) -> bool {
+        error.downcast_ref::<NotReady>().is_some()
+    }
+
+    pub(crate) fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let sources = settings.sources().map(|path| Ok((path.to_owned(), fingerprint(path)?)));
+        let sources = sources.collect::<anyhow::Result<_>>()?;
         let folder = tempfile::Builder::new().prefix("tierlift-vm-").tempdir()?;
         let start = Instant::now();
-        let mut qemu = consoles(settings.command(), folder.path())
+        let mut qemu = consoles(settings.command(), settings.ports, folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(folder.path().join("qemu.log"))?)
             .spawn()
             .context("cannot start qemu-system-x86_64; run: cargo xtask deps")?;
-        let connected = wait_ready(&mut qemu, folder.path()).and_then(|()| connect(folder.path()));
+        let connected = wait_ready(&mut qemu, folder.path()).and_then(|()| connect(settings.ports, folder.path()));
         match connected {
             Ok(client) => Ok(Self { qemu, folder, client, sources, boot_time: start.elapsed() }),
             Err(error) => {
@@ -349,6 +173,25 @@ impl Machine {
         }
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
+        self.sources_unchanged()
+    }
+
+    /// Waits until the machine has switched itself off, and proves that no source has changed.
+    ///
+    /// # Errors
+    /// It stays on, or a source has changed.
+    pub fn off(mut self) -> anyhow::Result<()> {
+        let start = Instant::now();
+        while self.qemu.try_wait()?.is_none() {
+            if start.elapsed() > BOOT_LIMIT {
+                bail!("the machine did not switch off; the console said:\n{}", self.console());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.sources_unchanged()
+    }
+
+    fn sources_unchanged(&self) -> anyhow::Result<()> {
         for (path, before) in &self.sources {
             if fingerprint(path)? != *before {
                 bail!("the source {} was changed", path.display());
@@ -365,15 +208,29 @@ impl Drop for Machine {
     }
 }
 
-/// Adds both consoles as sockets in `folder`; what the human console says is also kept in a file from the first byte.
-fn consoles(mut qemu: Command, folder: &Path) -> Command {
-    for (name, log) in [("console", true), ("program", false)] {
+/// Adds the lines as sockets in `folder`; what people see is also kept in a file from the first byte.
+fn consoles(mut qemu: Command, ports: Ports, folder: &Path) -> Command {
+    let mut line = |name: &str, device: &[&str]| {
         let socket = folder.join(format!("{name}.sock"));
-        let log = if log { format!(",logfile={}", folder.join("console.log").display()) } else { String::new() };
-        qemu.arg("-chardev")
-            .arg(format!("socket,id={name},path={},server=on,wait=off{log}", socket.display()))
-            .arg("-serial")
-            .arg(format!("chardev:{name}"));
+        let log = format!(",logfile={}", folder.join(format!("{name}.log")).display());
+        qemu.arg("-chardev").arg(format!("socket,id={name},path={},server=on,wait=off{log}", socket.display()));
+        qemu.args(device);
+    };
+    let (people, programs) = (["-serial", "chardev:console"], ["-serial", "chardev:program"]);
+    match ports {
+        Ports::Two => {
+            line("console", &people);
+            line("program", &programs);
+        }
+        Ports::Swapped => {
+            line("program", &programs);
+            line("console", &people);
+        }
+        Ports::One => line("console", &people),
+        Ports::Virtio => {
+            line("console", &people);
+            line("program", &["-device", "virtio-serial-pci", "-device", "virtconsole,chardev=program"]);
+        }
     }
     qemu
 }
@@ -399,8 +256,8 @@ fn wait_ready(qemu: &mut Child, folder: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn connect(folder: &Path) -> anyhow::Result<Client<UnixStream>> {
-    let socket = folder.join("program.sock");
+fn connect(ports: Ports, folder: &Path) -> anyhow::Result<Client<UnixStream>> {
+    let socket = folder.join(if ports == Ports::One { "console.sock" } else { "program.sock" });
     let stream = UnixStream::connect(&socket).with_context(|| socket.display().to_string())?;
     Client::connect(stream, Duration::from_secs(60)).context("the appliance does not answer on its program console")
 }

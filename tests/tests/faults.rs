@@ -3,52 +3,17 @@
 
 mod common;
 
-use common::{sha256, sparse};
+use common::files::{attached, ext4, volume};
+use common::{monitor, sparse};
 use std::fs;
-use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 use tempfile::TempDir;
-use tierlift_forge::{Dice, ForgeOptions, Forged, forge_bare};
-use tierlift_tests::{Image, Machine, Output, Settings};
+use tierlift_forge::Dice;
+use tierlift_tests::{Machine, Output};
 
 const VOLUME: &str = "md1/volume";
-const FILES: usize = 24;
-
-/// A volume with two dozen files of a MiB each, on forged disks, and the hash of each file.
-fn volume(folder: &Path, damage: impl FnOnce(&Path)) -> (Forged, Vec<String>) {
-    let content = folder.join("content");
-    fs::create_dir_all(content.join("photos")).unwrap();
-    let mut dice = Dice::new(77);
-    let mut hashes = Vec::new();
-    for number in 0..FILES {
-        let bytes: Vec<u8> = (0..1 << 18).flat_map(|_| (dice.below(1 << 32) as u32).to_le_bytes()).collect();
-        fs::write(content.join(format!("photos/{number}")), &bytes).unwrap();
-        hashes.push(sha256(&bytes));
-    }
-    let image = sparse(&folder.join("volume.img"), 96 << 20);
-    let mut mke2fs = Command::new("mke2fs");
-    mke2fs.args(["-q", "-F", "-t", "ext4", "-N", "65536", "-O", "^metadata_csum", "-d"]).arg(&content).arg(&image);
-    assert!(mke2fs.status().unwrap().success());
-    damage(&image);
-    let forged = forge_bare(&image, &ForgeOptions { compact: true, ..ForgeOptions::default() }, folder).unwrap();
-    (forged, hashes)
-}
-
-fn settings(forged: &Forged) -> Settings {
-    let settings = Settings::new(&Image::from_environment().unwrap());
-    forged.disks.iter().fold(settings, |settings, disk| settings.source(disk))
-}
-
-fn ext4(path: &Path, mib: u64) -> PathBuf {
-    let path = sparse(path, mib << 20);
-    assert!(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-m", "0"]).arg(&path).status().unwrap().success());
-    path
-}
-
 fn assert_all(machine: &mut Machine, device: &str, hashes: &[String]) {
     let list = format!(
         "mkdir -p /tmp/t && mount -o ro {device} /tmp/t && cd /tmp/t/photos && sha256sum * ; cd / ; umount /tmp/t"
@@ -68,7 +33,7 @@ fn a_target_that_runs_full() {
     let folder = TempDir::new().unwrap();
     let (forged, hashes) = volume(folder.path(), |_| ());
     let target = ext4(&folder.path().join("target.img"), 64);
-    let mut machine = settings(&forged).writable(&target).boot().unwrap();
+    let mut machine = attached(&forged).writable(&target).boot().unwrap();
     let device = format!("/dev/vd{}", char::from(b'a' + forged.disks.len() as u8));
     // How much room a folder needs is not asked before: what is left (some 12 MiB) is not enough for 24.
     let fill = format!(
@@ -102,7 +67,7 @@ fn a_target_with_bad_sectors() {
         rules.display(),
         bad.display()
     );
-    let mut machine = settings(&forged)
+    let mut machine = attached(&forged)
         .writable(&good)
         .with(&["-drive", &drive, "-device", "virtio-blk-pci,drive=bad"])
         .boot()
@@ -117,22 +82,6 @@ fn a_target_with_bad_sectors() {
     machine.finish().unwrap();
 }
 
-/// A line of QEMU's own monitor.
-fn monitor(path: &Path, line: &str) {
-    let mut monitor = UnixStream::connect(path).unwrap();
-    monitor.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let prompt = |monitor: &mut UnixStream| {
-        let (mut said, mut buffer) = (String::new(), [0; 4096]);
-        while !said.ends_with("(qemu) ") {
-            let count = monitor.read(&mut buffer).unwrap();
-            said.push_str(&String::from_utf8_lossy(&buffer[..count]));
-        }
-    };
-    prompt(&mut monitor);
-    writeln!(monitor, "{line}").unwrap();
-    prompt(&mut monitor);
-}
-
 #[test]
 fn a_target_that_is_pulled_out() {
     let folder = TempDir::new().unwrap();
@@ -143,7 +92,7 @@ fn a_target_that_is_pulled_out() {
     let drive = format!("if=none,id=stick,format=raw,cache=unsafe,file={}", target.display());
     let device = "usb-storage,id=usb,bus=hub.0,drive=stick";
     let words = ["-monitor", &listen, "-device", "qemu-xhci,id=hub", "-drive", &drive, "-device", device];
-    let mut machine = settings(&forged).with(&words).boot().unwrap();
+    let mut machine = attached(&forged).with(&words).boot().unwrap();
     machine.shell("while [ ! -e /dev/sda ]; do sleep 0.2; done").unwrap();
     machine
         .shell("(tierlift copy md1/volume /dev/sda > /tmp/said 2>&1; echo exit $? >> /tmp/said) > /dev/null 2>&1 &")
@@ -156,7 +105,7 @@ fn a_target_that_is_pulled_out() {
     assert!(Path::new(&target).exists());
     machine.finish().unwrap();
     // Plugged in again at another machine: the same command ends it.
-    let mut machine = settings(&forged).writable(&target).boot().unwrap();
+    let mut machine = attached(&forged).writable(&target).boot().unwrap();
     let device = format!("/dev/vd{}", char::from(b'a' + forged.disks.len() as u8));
     let whole = copy(&mut machine, &device);
     assert_eq!(whole.code, 0, "{whole:?}");
@@ -172,7 +121,7 @@ fn a_lost_directory() {
         assert!(Command::new("debugfs").args(["-w", "-R", "clri /photos"]).arg(image).status().unwrap().success());
     });
     let target = ext4(&folder.path().join("target.img"), 96);
-    let mut machine = settings(&forged).writable(&target).boot().unwrap();
+    let mut machine = attached(&forged).writable(&target).boot().unwrap();
     let device = format!("/dev/vd{}", char::from(b'a' + forged.disks.len() as u8));
     let said = machine.run(&["auto", "--yes", "--target", &device]).unwrap();
     assert_eq!(said.code & !3, 0, "{said:?}");
@@ -221,7 +170,7 @@ fn an_overlay_that_runs_full_and_a_larger_one() {
     let (forged, _) = volume(folder.path(), garbage_in_inodes);
     let (scratch, small) =
         (sparse(&folder.path().join("scratch.img"), 1 << 30), sparse(&folder.path().join("small.img"), 4 << 20));
-    let mut machine = settings(&forged).writable(&scratch).writable(&small).boot().unwrap();
+    let mut machine = attached(&forged).writable(&scratch).writable(&small).boot().unwrap();
     let disks = forged.disks.len() as u8;
     let (scratch, small) =
         (format!("/dev/vd{}", char::from(b'a' + disks)), format!("/dev/vd{}", char::from(b'b' + disks)));

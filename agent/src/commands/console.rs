@@ -13,7 +13,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    let settings = Settings { verbs: super::serve::plain_verbs(), run_folder: args.run_folder };
+    let settings = Settings { runner: super::serve::runner(), run_folder: args.run_folder };
     run_prompt(&settings).context("the prompt needs a terminal on standard input and output")?;
     Ok(Outcome::CLEAN)
 }

@@ -21,7 +21,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    let runner = Runner { verbs: plain_verbs(), command: this_program };
+    let runner = runner();
     match args.port {
         Port::Tty(path, baud) => serve_tty(&path, baud, &runner),
         Port::UnixListen(path) => serve_socket(&path, &runner),
@@ -30,6 +30,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
             Err(Failure::usage(message).into())
         }
     }
+}
+
+/// What programs may run, and how.
+pub(super) fn runner() -> Runner {
+    Runner { verbs: plain_verbs(), command: this_program }
 }
 
 /// The verbs that may be run from a console: all but those that are consoles themselves.

@@ -64,6 +64,16 @@ impl Editor {
         Key::More
     }
 
+    /// What was typed so far.
+    pub fn typed(&self) -> &[u8] {
+        &self.line
+    }
+
+    /// Whether the next byte belongs to the character that was begun.
+    pub fn is_inside_character(&self) -> bool {
+        std::str::from_utf8(&self.line).is_err_and(|error| error.error_len().is_none())
+    }
+
     fn is_escape(&mut self, byte: u8) -> bool {
         let (is_part, next) = match (&self.escape, byte) {
             (_, ESCAPE) => (true, Escape::Begun),

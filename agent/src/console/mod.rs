@@ -1,5 +1,5 @@
-//! The two consoles of the appliance: a prompt for people on one serial port, the protocol server for programs on another.
-//! They share no byte. `docs/protocol.md` describes the protocol.
+//! The two consoles of the appliance: a prompt for people on one serial port, the protocol server for programs on another, or both
+//! by turns on a single one. `docs/protocol.md` describes the protocol.
 
 pub mod child;
 pub mod editor;
@@ -7,6 +7,7 @@ pub mod help;
 pub mod port;
 pub mod prompt;
 pub mod server;
+mod shared_line;
 pub mod terminal;
 pub mod welcome;
 pub mod words;

@@ -125,8 +125,7 @@ impl Transport for SerialLine {
 /// # Errors
 /// The device cannot be opened or is no terminal.
 pub fn open_server_tty(path: &Path, baud: u32) -> io::Result<File> {
-    let flags = (nix::fcntl::OFlag::O_NOCTTY | nix::fcntl::OFlag::O_NONBLOCK).bits();
-    let tty = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+    let tty = open_shared_tty(path)?;
     let mut settings = termios::tcgetattr(&tty)?;
     termios::cfmakeraw(&mut settings);
     settings.control_flags.insert(ControlFlags::CLOCAL | ControlFlags::CREAD);
@@ -137,6 +136,15 @@ pub fn open_server_tty(path: &Path, baud: u32) -> io::Result<File> {
     settings.control_flags.insert(ControlFlags::from_bits_retain(speed as nix::libc::tcflag_t));
     termios::tcsetattr(&tty, SetArg::TCSANOW, &settings)?;
     Ok(tty)
+}
+
+/// Opens a terminal that is in use for a second user, with its settings as they are; nothing waits on it.
+///
+/// # Errors
+/// The device cannot be opened.
+pub fn open_shared_tty(path: &Path) -> io::Result<File> {
+    let flags = (nix::fcntl::OFlag::O_NOCTTY | nix::fcntl::OFlag::O_NONBLOCK).bits();
+    OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
 }
 
 #[cfg(test)]

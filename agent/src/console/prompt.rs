@@ -2,8 +2,11 @@
 
 use super::child::this_program;
 use super::editor::{Editor, Key};
+use super::server::Runner;
+use super::shared_line::{Knock, Programs};
 use super::terminal::Terminal;
 use super::{help, interrupts, welcome, words};
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -20,8 +23,8 @@ pub const PROMPT: &str = "tierlift> ";
 /// Where the prompt lives.
 #[derive(Debug)]
 pub struct Settings {
-    /// Verbs that may be run.
-    pub verbs: Vec<String>,
+    /// Verbs that may be run, and how programs on the same line run them.
+    pub runner: Runner,
     /// Folder that is empty after a boot: `/run`.
     pub run_folder: PathBuf,
 }
@@ -31,7 +34,13 @@ pub struct Settings {
 /// # Errors
 /// Standard input is no terminal, or the terminal failed.
 pub fn run(settings: &Settings) -> io::Result<()> {
-    let mut prompt = Prompt { terminal: Terminal::new()?, editor: Editor::default(), verbs: &settings.verbs };
+    let mut prompt = Prompt {
+        terminal: Terminal::new()?,
+        editor: Editor::default(),
+        verbs: &settings.runner.verbs,
+        programs: Programs::new(&settings.runner),
+        typed: VecDeque::new(),
+    };
     // These keys go to everybody at the terminal; they mean the verb, not the prompt. Verbs let them through again.
     interrupts().thread_block()?;
     say(&welcome::text(Path::new("/sys/block")))?;
@@ -60,6 +69,9 @@ struct Prompt<'a> {
     terminal: Terminal,
     editor: Editor,
     verbs: &'a [String],
+    programs: Programs<'a>,
+    /// Bytes that looked like the beginning of a frame, and were none.
+    typed: VecDeque<u8>,
 }
 
 impl Prompt<'_> {
@@ -68,7 +80,15 @@ impl Prompt<'_> {
         self.terminal.by_key()?;
         say(prompt)?;
         loop {
-            let Some(byte) = self.terminal.read_byte()? else { return Ok(None) };
+            let typed = self.typed.pop_front();
+            let is_new = typed.is_none();
+            let Some(byte) = typed.map_or_else(|| self.terminal.read_byte(), |byte| Ok(Some(byte)))? else {
+                return Ok(None);
+            };
+            if is_new && Programs::may_begin(byte) && !self.editor.is_inside_character() {
+                self.lend(prompt)?;
+                continue;
+            }
             let mut echo = Vec::new();
             let key = self.editor.key(byte, &mut echo);
             let mut stdout = io::stdout().lock();
@@ -84,6 +104,22 @@ impl Prompt<'_> {
                 }
             }
         }
+    }
+
+    /// Lends the line to a program, if it is one that knocks.
+    fn lend(&mut self, prompt: &str) -> io::Result<()> {
+        let knock = self.programs.knock(&mut self.terminal)?;
+        self.terminal.by_key()?;
+        match knock {
+            Knock::Keys(keys) => self.typed.extend(keys),
+            Knock::Served => {
+                say(&format!(
+                    "\n(a program used this line)\n{prompt}{}",
+                    String::from_utf8_lossy(self.editor.typed())
+                ))?;
+            }
+        }
+        Ok(())
     }
 
     fn obey(&mut self, line: &[u8]) -> io::Result<()> {

@@ -32,6 +32,10 @@ pub struct Session<'a, L> {
     runner: &'a Runner,
     server: Server,
     child: Option<Child>,
+    /// When something came over the line last.
+    heard: Instant,
+    /// Silence for so long is looked for.
+    silence: Option<Duration>,
 }
 
 /// What there is to do.
@@ -47,7 +51,8 @@ struct Ready {
 impl<'a, L: Read + Write + AsFd> Session<'a, L> {
     /// Serves a line that does not block.
     pub fn new(line: L, runner: &'a Runner) -> Self {
-        Self { line, runner, server: Server::new(Instant::now()), child: None }
+        let now = Instant::now();
+        Self { line, runner, server: Server::new(now), child: None, heard: now, silence: None }
     }
 
     /// Serves until the line is closed. A command that still runs then is stopped.
@@ -66,6 +71,22 @@ impl<'a, L: Read + Write + AsFd> Session<'a, L> {
             self.obey(request);
         }
         end
+    }
+
+    /// Serves until nothing has come for so long and no command runs; `first` are bytes of the line that were read before. `false`
+    /// when the line was closed. What the client knows of the session stays true for the next call.
+    ///
+    /// # Errors
+    /// The line failed.
+    pub fn serve_until_silent(&mut self, first: &[u8], silence: Duration) -> io::Result<bool> {
+        self.silence = Some(silence);
+        self.take(first);
+        while self.child.is_some() || self.heard.elapsed() < silence {
+            if !self.turn()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Waits for something to happen and deals with it. `false` when the line was closed.
@@ -106,8 +127,10 @@ impl<'a, L: Read + Write + AsFd> Session<'a, L> {
     fn timeout(&self) -> PollTimeout {
         let look = self.child.as_ref().map(|child| if child.is_drained() { LOOK_SOON } else { LOOK_EVERY });
         let wake = self.server.wake_at().map(|at| at.saturating_duration_since(Instant::now()));
+        let silent = self.silence.map(|silence| silence.saturating_sub(self.heard.elapsed()));
         // Rounded up: waking early would only mean waiting again.
-        let shortest = look.into_iter().chain(wake).min().map(|wait| wait.saturating_add(Duration::from_millis(1)));
+        let shortest =
+            look.into_iter().chain(wake).chain(silent).min().map(|wait| wait.saturating_add(Duration::from_millis(1)));
         shortest.map_or(PollTimeout::NONE, |wait| PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX))
     }
 
@@ -116,14 +139,19 @@ impl<'a, L: Read + Write + AsFd> Session<'a, L> {
         match self.line.read(&mut buffer) {
             Ok(0) => return Ok(false),
             Ok(count) => {
-                for request in self.server.receive(buffer.get(..count).unwrap_or_default(), Instant::now()) {
-                    self.obey(request);
-                }
+                self.take(buffer.get(..count).unwrap_or_default());
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => return Err(error),
         }
         Ok(true)
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.heard = Instant::now();
+        for request in self.server.receive(bytes, self.heard) {
+            self.obey(request);
+        }
     }
 
     fn write_line(&mut self) -> io::Result<()> {
@@ -196,7 +224,9 @@ fn permit(argv: &[String], verbs: &[String]) -> Result<(), String> {
     let questions = ["--help", "-h", "help", "--version", "-V"];
     match argv.first() {
         Some(verb) if verbs.contains(verb) || questions.contains(&verb.as_str()) => Ok(()),
-        Some(verb) => Err(format!("\"{verb}\" cannot be run from afar; possible are: {}", verbs.join(", "))),
+        Some(verb) => {
+            Err(format!("\"{}\" cannot be run from afar; possible are: {}", verb.escape_debug(), verbs.join(", ")))
+        }
         None => Err("no verb was given; try --help".into()),
     }
 }

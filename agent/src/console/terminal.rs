@@ -1,8 +1,12 @@
 //! The terminal in its two states: keys one by one for the prompt, and as verbs expect it.
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{self, InputFlags, LocalFlags, OutputFlags, SetArg, Termios};
 use std::io::{self, Stdin};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// Standard input and output as one terminal.
 #[derive(Debug)]
@@ -45,6 +49,38 @@ impl Terminal {
     /// The terminal is gone.
     pub fn by_line(&self) -> io::Result<()> {
         Ok(termios::tcsetattr(&self.input, SetArg::TCSADRAIN, &self.lines)?)
+    }
+
+    /// Every byte as it comes over the line, none of them a sign for the terminal.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn raw(&self) -> io::Result<()> {
+        let mut raw = self.keys.clone();
+        termios::cfmakeraw(&mut raw);
+        Ok(termios::tcsetattr(&self.input, SetArg::TCSADRAIN, &raw)?)
+    }
+
+    /// The device of this terminal.
+    ///
+    /// # Errors
+    /// It has no name here.
+    pub fn path(&self) -> io::Result<PathBuf> {
+        Ok(nix::unistd::ttyname(&self.input)?)
+    }
+
+    /// As [`Self::read_byte`], or `None` when none comes in time.
+    ///
+    /// # Errors
+    /// Reading failed.
+    pub fn read_byte_within(&mut self, limit: Duration) -> io::Result<Option<u8>> {
+        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(self.input.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(0) => Ok(None),
+            Ok(_) | Err(Errno::EINTR) => self.read_byte(),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The next byte typed; `None` when the terminal hung up. What is typed ahead stays with the terminal, for the verb that

@@ -1,10 +1,15 @@
 //! What several scenarios need: genuine pools as loose parts, and ways to change their metadata.
 #![allow(dead_code, reason = "each scenario file uses a part")]
 
+pub mod files;
+
 use sha2::{Digest, Sha256};
 use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::TempDir;
 use tierlift_forge::{Fixture, ForgeOptions, Forged, forge_disks};
 use tierlift_tests::{Machine, Settings};
@@ -120,4 +125,25 @@ pub fn sha256(bytes: &[u8]) -> String {
 pub fn sparse(path: &Path, length: u64) -> PathBuf {
     fs::File::create(path).unwrap().set_len(length).unwrap();
     path.to_path_buf()
+}
+
+/// Waits until a line says `text`.
+pub fn wait_for(line: &mut UnixStream, text: &str) -> String {
+    line.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let (mut said, mut buffer) = (String::new(), [0; 4096]);
+    while !said.contains(text) {
+        let count =
+            line.read(&mut buffer).unwrap_or_else(|error| panic!("{error}, waiting for {text:?} after {said:?}"));
+        assert!(count > 0, "{said}");
+        said.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    said
+}
+
+/// A line for QEMU's own monitor.
+pub fn monitor(path: &Path, line: &str) {
+    let mut monitor = UnixStream::connect(path).unwrap();
+    wait_for(&mut monitor, "(qemu) ");
+    writeln!(monitor, "{line}").unwrap();
+    wait_for(&mut monitor, "(qemu) ");
 }
