@@ -24,6 +24,31 @@ const PROGRAMS: [(&str, &[&str]); 11] = [
 ];
 /// Ours, and one that is a choice of headers.
 const OTHERS: [&str; 2] = ["TIERLIFT", "HOST_LINUX_HEADERS_CUSTOM_6_12"];
+/// Applets that Debian's busybox has, and Buildroot's only when it is told so.
+const APPLETS: [&str; 22] = [
+    "acpid",
+    "blkdiscard",
+    "blockdev",
+    "bzip2",
+    "cttyhack",
+    "findfs",
+    "ftpget",
+    "httpd",
+    "ionice",
+    "ipcalc",
+    "modinfo",
+    "nc",
+    "nsenter",
+    "shuf",
+    "stat",
+    "sysctl",
+    "tac",
+    "taskset",
+    "telnetd",
+    "timeout",
+    "traceroute6",
+    "unshare",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -98,6 +123,29 @@ mod tests {
         assert_eq!(patches.iter().map(String::as_str).collect::<BTreeSet<_>>(), listed);
         // Buildroot reads the name up to the first space.
         assert!(listed.iter().all(|name| !name.contains(char::is_whitespace)));
+    }
+
+    /// The code of every script and table below a folder, without its comments.
+    fn code(folder: &Path) -> String {
+        let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let text = paths.map(|path| if path.is_dir() { code(&path) } else { read(&path) });
+        text.collect::<Vec<_>>()
+            .join("\n")
+            .lines()
+            .filter(|line| !line.trim().starts_with('#'))
+            .fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    #[test]
+    fn busybox_can_do_what_the_scripts_want() {
+        let options = read(&tree("board/tierlift/busybox.config"));
+        let code = code(&root().join("image/rootfs"));
+        let words: BTreeSet<&str> = code.split(|sign: char| !sign.is_ascii_alphanumeric()).collect();
+        assert!(words.contains("blockdev"));
+        for applet in APPLETS.iter().filter(|applet| words.contains(*applet)) {
+            let option = format!("CONFIG_{}=y", applet.to_uppercase());
+            assert!(options.lines().any(|line| line == option), "{option}: a script in image/rootfs calls {applet}");
+        }
     }
 
     #[test]
