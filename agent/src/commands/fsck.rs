@@ -9,7 +9,7 @@ use crate::activate::volume_overlay::{self, Fill};
 use crate::activate::{dm::DeviceMapper, sysfs};
 use crate::block::FileView;
 use crate::case;
-use crate::extract::ext4::{Probe, probe};
+use crate::ext4::{Probe, probe};
 use crate::extract::mount::readable;
 use crate::fsck::{self, Said, Way};
 use crate::unlock::crypt;

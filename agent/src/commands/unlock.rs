@@ -5,7 +5,7 @@ use super::{Failure, Outcome};
 use crate::activate::bring_up::{bring_up, device_mapper};
 use crate::block::FileView;
 use crate::case;
-use crate::extract::ext4::{Probe, probe};
+use crate::ext4::{Probe, probe};
 use crate::unlock::candidates::{Candidate, of_key_file, of_password};
 use crate::unlock::{crypt, prompt};
 use anyhow::Context;

@@ -4,7 +4,7 @@
 //! Each becomes a group of one volume, so that everything that works on volumes works on it: `md0/volume`.
 
 use super::Search;
-use crate::extract::ext4::{Probe, probe};
+use crate::ext4::{Probe, probe};
 use crate::inventory::{Array, LogicalVolume, LogicalVolumeKind, PhysicalVolume, PvPlace, Stretch, StretchTarget};
 use crate::inventory::{TextUsed, VolumeGroup};
 use tierlift_ondisk::units::{Extent, Sectors};

@@ -10,9 +10,11 @@ mod directory;
 mod inode;
 mod layout;
 mod lost_names;
+mod superblock;
 mod survey;
 
 pub use lost_names::{FoundName, lost_names};
+pub use superblock::{Ext4, Probe, Trap, probe};
 pub use survey::{Survey, survey};
 
 use tierlift_ondisk::units::Bytes;

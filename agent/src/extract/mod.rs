@@ -6,7 +6,6 @@
 mod attributes;
 mod batch;
 pub mod copy;
-pub mod ext4;
 mod file;
 pub mod image;
 pub mod lost_found;

@@ -1,10 +1,10 @@
 //! Mounts an activated volume, read-only and without playing back its journal.
 
-use super::ext4::{Ext4, Probe, Trap, probe};
 use crate::activate::dm::DeviceMapper;
 use crate::activate::{sysfs, volume_overlay};
 use crate::block::FileView;
 use crate::commands::Failure;
+use crate::ext4::{Ext4, Probe, Trap, probe};
 use crate::unlock::crypt;
 use anyhow::Context;
 use nix::mount::{MsFlags, mount};

@@ -1,5 +1,6 @@
 //! What an ext2/3/4 superblock says about whether and how a volume can be mounted ("docs/disk-layout, section 6").
 
+use super::{field16, field32};
 use std::io;
 use tierlift_ondisk::units::Bytes;
 use tierlift_ondisk::view::ReadAt;
@@ -98,14 +99,6 @@ fn decode(block: &[u8; LENGTH]) -> Option<Ext4> {
         inode_size: field16(block, 0x58),
         blocks: field32(block, 4),
     })
-}
-
-fn field16(block: &[u8], at: usize) -> u16 {
-    block.get(at..at.saturating_add(2)).and_then(|field| field.try_into().ok()).map_or(0, u16::from_le_bytes)
-}
-
-fn field32(block: &[u8], at: usize) -> u32 {
-    block.get(at..at.saturating_add(4)).and_then(|field| field.try_into().ok()).map_or(0, u32::from_le_bytes)
 }
 
 impl Ext4 {
