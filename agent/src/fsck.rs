@@ -4,7 +4,7 @@ use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Lines kept; more are counted.
 const MOST_LINES: usize = 2000;
+/// Directories named; there may be as many as files.
+const MOST_DIRECTORIES: usize = 100;
 /// How often it is asked whether to stop.
 const WATCH: Duration = Duration::from_millis(200);
 
@@ -23,6 +25,8 @@ pub struct Said {
     pub code: i32,
     /// Problems by kind, counted.
     pub kinds: BTreeMap<String, u64>,
+    /// Directories that lose names, the first of them.
+    pub directories: BTreeSet<String>,
     /// The first lines as they came.
     pub lines: Vec<String>,
 }
@@ -109,6 +113,9 @@ impl Said {
         if let Some(kind) = kind(line) {
             let count = self.kinds.entry(kind.to_owned()).or_default();
             *count = count.saturating_add(1);
+            if self.directories.len() < MOST_DIRECTORIES {
+                self.directories.extend(directory(line));
+            }
         }
         if self.lines.len() < MOST_LINES {
             self.lines.push(line.to_owned());
@@ -127,8 +134,24 @@ impl Said {
 
     /// The problems in sentences.
     pub fn summary(&self) -> Vec<String> {
-        self.kinds.iter().map(|(kind, count)| format!("{count} x {kind}")).collect()
+        let mut told: Vec<String> = self.kinds.iter().map(|(kind, count)| format!("{count} x {kind}")).collect();
+        if !self.directories.is_empty() {
+            let all: Vec<&str> = self.directories.iter().map(String::as_str).collect();
+            told.push(format!("directories that lose names: {}", all.join(", ")));
+        }
+        told
     }
+}
+
+/// The directory that loses a name: "Entry 'a' in /b (12) has …", or one whose block is damaged.
+fn directory(line: &str) -> Option<String> {
+    if let Some(rest) = line.strip_prefix("Directory inode ") {
+        let number: u64 = rest.split([',', ' ', ':']).next()?.parse().ok()?;
+        return Some(format!("the one with inode {number}"));
+    }
+    let (_, rest) = line.strip_prefix("Entry '")?.rsplit_once("' in ")?;
+    let (path, _) = rest.split_once(" (")?;
+    Some(path.to_owned())
 }
 
 /// What a line means for people; `None` for lines that name no problem.
@@ -175,6 +198,26 @@ mod tests {
         words.lines().for_each(|line| said.hear(line));
         assert_eq!(said.kinds.values().sum::<u64>(), 3);
         assert!(said.summary().iter().any(|line| line.starts_with("2 x a file without a name")), "{said:?}");
+    }
+
+    #[test]
+    fn directories_that_lose_names_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tree, path) = (folder.path().join("tree"), folder.path().join("volume"));
+        std::fs::create_dir_all(tree.join("photos/old ones")).unwrap();
+        std::fs::write(tree.join("photos/old ones/a' in b"), "x").unwrap();
+        std::fs::File::create(&path).unwrap().set_len(4 << 20).unwrap();
+        let made = Command::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-d"]).arg(&tree).arg(&path).status();
+        assert!(made.unwrap().success());
+        let clear = ["-w", "-R", "clri \"/photos/old ones/a' in b\""];
+        assert!(Command::new("debugfs").args(clear).arg(&path).output().unwrap().status.success());
+        let found = run(&path, Way::Look).unwrap();
+        assert!(found.summary().contains(&"directories that lose names: /photos/old ones".into()), "{found:?}");
+        assert_eq!(
+            directory("Directory inode 13, block #0, offset 0: directory corrupted"),
+            Some("the one with inode 13".into())
+        );
+        assert_eq!(directory("Entry '"), None);
     }
 
     #[test]

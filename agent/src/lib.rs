@@ -14,6 +14,7 @@ pub mod ext4;
 pub mod extract;
 pub mod fsck;
 pub mod harvest;
+pub mod interrupt;
 pub mod inventory;
 pub mod job;
 pub mod metadata_file;

@@ -71,7 +71,10 @@ fn stopping(status: &str) -> SigSet {
         let bit = u32::try_from((signal as i32).saturating_sub(1)).ok().and_then(|bit| 1_u64.checked_shl(bit));
         bit.is_some_and(|bit| ignored & bit != 0)
     };
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)).collect()
+    // Where Ctrl-C asks first, its yes is a SIGTERM.
+    let is_asked = |signal: Signal| signal == Signal::SIGINT && crate::interrupt::asks();
+    let all = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter();
+    all.filter(|signal| !is_ignored(*signal) && !is_asked(*signal)).collect()
 }
 
 /// Removes what a killed run left beside `target`: files of its name and `mark`, with the six characters that were drawn for

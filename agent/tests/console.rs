@@ -162,7 +162,7 @@ fn quotes_and_editing_reach_the_program_as_meant() {
 }
 
 #[test]
-fn ctrl_c_stops_the_verb_and_not_the_prompt() {
+fn ctrl_c_asks_and_stops_the_verb_and_not_the_prompt() {
     let (mut person, folder) = person();
     person.sees(PROMPT);
     person.types("half a li\x03");
@@ -170,8 +170,24 @@ fn ctrl_c_stops_the_verb_and_not_the_prompt() {
     person.sees(PROMPT);
     person.starts_a_dump(&folder);
     person.types("\x03");
+    person.sees("anything else goes on: ");
+    person.types("no\r");
+    person.sees("Going on.");
+    person.sees("</superblock>");
+    person.sees(PROMPT);
+    person.starts_a_dump(&folder);
+    person.types("\x03");
+    person.sees("anything else goes on: ");
+    person.types("y\r");
     let rest = person.sees(PROMPT);
-    assert!(rest.contains("stopped before its end, signal 2") && !rest.contains("</superblock>"), "{rest}");
+    assert!(rest.contains("stopped before its end, signal 15") && !rest.contains("</superblock>"), "{rest}");
+    // Twice means it.
+    person.starts_a_dump(&folder);
+    person.types("\x03");
+    person.sees("anything else goes on: ");
+    person.types("\x03");
+    person.sees("stopped before its end, signal 15");
+    person.sees(PROMPT);
     assert!(person.asks("scan /no/there").contains("cannot be opened"));
 }
 

@@ -97,6 +97,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return outcome::usage(&error),
     };
+    if !matches!(cli.verb, Verb::Shell(_) | Verb::Console(_) | Verb::Serve(_)) {
+        crate::interrupt::ask_first();
+    }
     outcome::report(match cli.verb {
         Verb::Auto(args) => auto::run(args),
         Verb::Scan(args) => scan::run(args),

@@ -8,6 +8,7 @@ use crate::activate::plan::{ModeChoice, Wish};
 use crate::activate::session::Session;
 use crate::activate::stack;
 use crate::case::{self, RepairedPool};
+use crate::interrupt::Open;
 use crate::repair::{self, Loss, Preview, Repaired, VolumeFiles, Wanted};
 use crate::volume;
 use anyhow::Context;
@@ -287,6 +288,7 @@ fn agreed(preview: &Preview) -> anyhow::Result<bool> {
     print!("Repair pool {}? Type yes: ", preview.name);
     std::io::stdout().flush()?;
     let mut answer = String::new();
+    let _open = Open::now();
     std::io::stdin().read_line(&mut answer)?;
     Ok(answer.trim() == "yes")
 }

@@ -6,6 +6,7 @@ use super::server::Runner;
 use super::shared_line::{Knock, Programs};
 use super::terminal::Terminal;
 use super::{help, interrupts, welcome, words};
+use crate::interrupt;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs;
@@ -171,7 +172,7 @@ impl Prompt<'_> {
         let words: Vec<_> = words.into_iter().map(OsString::from_vec).collect();
         let mut command = this_program(&words);
         // Colour codes are noise on many serial terminals.
-        command.env("NO_COLOR", "1");
+        command.env("NO_COLOR", "1").env(interrupt::ASK, "1");
         self.run_program(command)
     }
 

@@ -1,5 +1,6 @@
 //! Asks for a password: without echo at a terminal, else the first line of standard input.
 
+use crate::interrupt::Open;
 use nix::sys::termios::{self, LocalFlags, SetArg};
 use std::io::{self, BufRead, IsTerminal, Write};
 use tierlift_protocol::Secret;
@@ -16,6 +17,7 @@ pub fn password(question: &str) -> io::Result<Secret> {
     if !stdin.is_terminal() {
         return line(stdin.lock());
     }
+    let _open = Open::now();
     let mut stderr = io::stderr();
     write!(stderr, "{question}")?;
     stderr.flush()?;

@@ -1,9 +1,14 @@
 //! The questions, and their answers when nobody is to be asked.
 
 use crate::commands::Failure;
+use crate::interrupt::Open;
 use crate::unlock::prompt;
 use std::io::{BufRead, IsTerminal, Write};
 use tierlift_protocol::Secret;
+
+/// What may be asked at every question.
+const HELP: &str = "The source disks are never written, whatever you answer. Enter alone takes the answer in capital letters, or\n\
+                    all. Ctrl-C stops; the same command goes on later. docs: recovery, what auto leaves on the target.\n";
 
 /// Who answers.
 #[derive(Debug)]
@@ -33,13 +38,19 @@ impl Questions {
         if self.yes {
             return Ok(silent.to_owned());
         }
-        print!("{question}");
-        std::io::stdout().flush()?;
-        let mut answer = String::new();
-        if std::io::stdin().lock().read_line(&mut answer)? == 0 {
-            return Err(Failure::usage("no answer came: nothing more is done").into());
+        let _open = Open::now();
+        loop {
+            print!("{question}");
+            std::io::stdout().flush()?;
+            let mut answer = String::new();
+            if std::io::stdin().lock().read_line(&mut answer)? == 0 {
+                return Err(Failure::usage("no answer came: nothing more is done").into());
+            }
+            match answer.trim() {
+                "help" | "?" => print!("{HELP}"),
+                answer => return Ok(answer.to_owned()),
+            }
         }
-        Ok(answer.trim().to_owned())
     }
 
     /// A question whose answer is yes unless the user says no.
