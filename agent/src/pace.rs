@@ -72,7 +72,9 @@ impl Drop for Heartbeat {
 
 fn line(done: Bytes, total: Option<Bytes>, elapsed: Duration) -> String {
     let of = total.map_or(String::new(), |total| format!(" of about {}", total.human()));
-    format!("{}{of} read and compared, {}", done.human(), told(done, total, elapsed))
+    let pace = told(done, total, elapsed);
+    let comma = if pace.is_empty() { "" } else { ", " };
+    format!("{}{of} read and compared{comma}{pace}", done.human())
 }
 
 #[cfg(test)]

@@ -38,8 +38,7 @@ impl Recovery {
     /// A machine in which a copy is on its way.
     fn copying(&self, settings: &Settings) -> Machine {
         let mut machine = settings.boot().unwrap();
-        let copy = format!("(tierlift copy md1/volume {} > /tmp/said 2>&1) > /dev/null 2>&1 &", self.device());
-        machine.shell(&copy).unwrap();
+        machine.run(&["job", "start", "copy", "md1/volume", &self.device()]).unwrap().success().unwrap();
         machine.shell("while [ -z \"$(ls /mnt/target/.tierlift-parts 2>/dev/null)\" ]; do :; done").unwrap();
         machine
     }

@@ -52,7 +52,7 @@ pub fn list() -> String {
     }
     let more: Vec<&str> = MORE.iter().map(|topic| topic.verb).collect();
     text.push_str(&format!("\nMore, told by 'help job' and so on: {}\n", more.join(", ")));
-    text.push_str("Put names that contain blanks in 'quotes'. Ctrl-C stops a running command, after a question.\n");
+    text.push_str("Put names that contain blanks in 'quotes'. Ctrl-C asks, then stops a command.\n");
     text.push_str("Nothing is ever written to the source disks.\n");
     text
 }

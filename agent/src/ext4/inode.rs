@@ -69,7 +69,14 @@ pub(super) fn all(view: &dyn ReadAt, layout: &Layout, visit: &mut dyn FnMut(u64,
             continue;
         };
         let first = number.saturating_mul(layout.inodes_per_group);
-        for block in 0..group.inodes.div_ceil(in_block) {
+        let end = group.inodes.div_ceil(in_block);
+        let mut next = 0;
+        while next < end {
+            let block = next.saturating_add(empty(view, layout, group.inode_table.saturating_add(next)));
+            next = block.saturating_add(1);
+            if block >= end {
+                break;
+            }
             let before = block.saturating_mul(in_block);
             let here = in_block.min(group.inodes.saturating_sub(before));
             match super::read_block(view, group.inode_table.saturating_add(block), layout.block_size) {
@@ -79,6 +86,13 @@ pub(super) fn all(view: &dyn ReadAt, layout: &Layout, visit: &mut dyn FnMut(u64,
         }
     }
     unknown
+}
+
+/// Blocks from this one on that are a hole: a table that was never written has no inode in use.
+fn empty(view: &dyn ReadAt, layout: &Layout, block: u64) -> u64 {
+    let Some(offset) = block.checked_mul(layout.block_size) else { return 0 };
+    let data = view.next_data(Bytes(offset)).map_or(u64::MAX, |data| data.0);
+    data.saturating_sub(offset).checked_div(layout.block_size).unwrap_or(0)
 }
 
 /// The first `count` inodes of a block; `before` inodes come before it.

@@ -82,6 +82,7 @@ impl Layout {
         let bits = block_size.checked_mul(8)?;
         let sound = (1..=bits).contains(&inodes_per_group)
             && blocks_per_group >= 8
+            && (blocks_per_group <= bits || ro_compat & RO_COMPAT_BIGALLOC != 0)
             && inode_size.is_power_of_two()
             && (128..=block_size).contains(&inode_size)
             && first_block < blocks;

@@ -13,6 +13,10 @@ use tierlift_ondisk::view::ReadAt;
 
 /// Runs of blocks kept in mind; file systems with more are not searched beyond their journal.
 const MAX_RUNS: usize = 32 << 20;
+/// Blocks of a file system that are searched: 64 TiB of the usual size.
+const MAX_BLOCKS: u64 = 1 << 34;
+/// Blocks that are read because no inode claims them: 256 GiB of the usual size.
+const MAX_LOOKS: u64 = 64 << 20;
 /// Names kept for each file; more than one tell nothing anyway.
 const MAX_NAMES: usize = 4;
 
@@ -63,7 +67,11 @@ impl Search<'_> {
 
     /// Blocks in use that no inode claims.
     fn unclaimed(&mut self) {
-        let Some(claimed) = self.claimed().filter(|_| self.layout.bit_is_block) else { return };
+        if !self.layout.bit_is_block || self.layout.blocks > MAX_BLOCKS {
+            return;
+        }
+        let Some(claimed) = self.claimed() else { return };
+        let mut looks = MAX_LOOKS;
         for (number, group) in (0..).zip(&self.layout.groups) {
             let all = self.layout.blocks_of(number);
             let bitmap = match group {
@@ -83,6 +91,8 @@ impl Search<'_> {
                     bitmap.get(bit / 8).is_some_and(|byte| byte.checked_shr((bit % 8) as u32).unwrap_or(0) & 1 == 1)
                 });
                 if used && claimed.get(next).is_none_or(|run| block < run.start) {
+                    let Some(left) = looks.checked_sub(1) else { return };
+                    looks = left;
                     self.look_at(block, false);
                 }
             }

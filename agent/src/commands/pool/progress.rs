@@ -31,7 +31,8 @@ impl Progress {
         }
         self.last = Instant::now();
         let pace = pace::told(done, Some(Bytes(self.total)), self.start.elapsed());
-        let line = format!("{}, {pace}", self.line(done));
+        let comma = if pace.is_empty() { "" } else { ", " };
+        let line = format!("{}{comma}{pace}", self.line(done));
         // Nobody is helped by a recovery that stops because progress cannot be shown.
         let mut stderr = std::io::stderr();
         let _ = if self.terminal { write!(stderr, "\r{line}\x1b[K") } else { writeln!(stderr, "{line}") };
