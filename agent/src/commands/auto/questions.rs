@@ -6,9 +6,10 @@ use crate::unlock::prompt;
 use std::io::{BufRead, IsTerminal, Write};
 use tierlift_protocol::Secret;
 
-/// What may be asked at every question.
-const HELP: &str = "The source disks are never written, whatever you answer. Enter alone takes the answer in capital letters, or\n\
-                    all. Ctrl-C stops; the same command goes on later. docs: recovery, what auto leaves on the target.\n";
+/// The answer to "help" or "?" at any question.
+const HELP: &str = "The source disks are never written, whatever you answer. Enter alone takes the\n\
+                    answer in capital letters, or all. Ctrl-C stops here; the same command goes on\n\
+                    later.\n";
 
 /// Who answers.
 #[derive(Debug)]
