@@ -1,5 +1,6 @@
 //! The kernel's log: why device-mapper refused a table, and whether the kernel itself got into trouble.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
@@ -46,6 +47,29 @@ impl KernelLog {
 pub fn trouble_since_boot() -> io::Result<Vec<String>> {
     let mut device = open(SeekFrom::Start(0))?;
     Ok(messages(&mut device).into_iter().filter(|line| is_trouble(line)).collect())
+}
+
+/// How often each device failed a request since boot, by its name; devices made of others (dm, md, loop) are left out, for their
+/// errors are those of what lies below, or what is lost. The kernel tells only some of many: these are the least numbers.
+///
+/// # Errors
+/// When the log may not be read.
+pub fn disk_errors_since_boot() -> io::Result<BTreeMap<String, u64>> {
+    let mut device = open(SeekFrom::Start(0))?;
+    let mut errors = BTreeMap::new();
+    for name in messages(&mut device).iter().filter_map(|line| failed_disk(line)) {
+        let count: &mut u64 = errors.entry(name.to_owned()).or_default();
+        *count = count.saturating_add(1);
+    }
+    Ok(errors)
+}
+
+/// "I/O error, dev sda, sector 2048 op 0x0:(READ) …", "critical medium error, dev sda, …".
+fn failed_disk(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once(" error, dev ")?;
+    let (name, _) = rest.split_once(',')?;
+    let made_of_others = ["dm-", "md", "loop", "zram"].iter().any(|prefix| name.starts_with(prefix));
+    (!made_of_others).then_some(name)
 }
 
 fn open(from: SeekFrom) -> io::Result<File> {
@@ -101,6 +125,17 @@ mod tests {
             Some("table: 254:3: thin-pool: needs the word qnap_format (-EINVAL)")
         );
         assert_eq!(device_mapper_text("EXT4-fs (dm-3): mounted"), None);
+    }
+
+    #[test]
+    fn errors_belong_to_real_disks() {
+        assert_eq!(
+            failed_disk("I/O error, dev vda, sector 20 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 0"),
+            Some("vda")
+        );
+        assert_eq!(failed_disk("blk_update_request: critical medium error, dev sdb, sector 7"), Some("sdb"));
+        assert_eq!(failed_disk("I/O error, dev dm-3, sector 20"), None);
+        assert_eq!(failed_disk("Buffer I/O error on dev vda, logical block 2, async page read"), None);
     }
 
     #[test]

@@ -43,5 +43,9 @@ pub(super) fn machine() -> Machine {
         return Machine::default();
     }
     let overlays = device_mapper().and_then(|dm| overlays(&dm)).unwrap_or_default();
-    Machine { overlays, kernel_trouble: kernel_log::trouble_since_boot().ok() }
+    Machine {
+        overlays,
+        kernel_trouble: kernel_log::trouble_since_boot().ok(),
+        disk_errors: kernel_log::disk_errors_since_boot().ok(),
+    }
 }

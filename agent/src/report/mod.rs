@@ -6,6 +6,7 @@ mod shares;
 pub use html::html;
 
 use crate::case::{Activation, Case, Copied, RepairedPool};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// What the report tells besides the case: the state of the machine now.
@@ -15,6 +16,8 @@ pub struct Machine {
     pub overlays: Vec<String>,
     /// Messages of the kernel that mean it is in trouble; `None` when they could not be read.
     pub kernel_trouble: Option<Vec<String>>,
+    /// Requests each disk failed since the start, at least; `None` when that could not be read.
+    pub disk_errors: Option<BTreeMap<String, u64>>,
 }
 
 /// The whole case as text.
@@ -28,6 +31,8 @@ pub fn text(case: &Case, machine: &Machine) -> String {
         }
         None => line(&mut out, "nothing was looked at yet; begin with `tierlift scan`, then `tierlift activate`"),
     }
+    heading(&mut out, "How the disks are");
+    health(&mut out, machine);
     heading(&mut out, "What was repaired");
     case.repairs.iter().for_each(|repair| repaired(&mut out, repair));
     if case.repairs.is_empty() {
@@ -72,6 +77,24 @@ pub fn text(case: &Case, machine: &Machine) -> String {
     heading(&mut out, "What was done, in order");
     case.events.iter().for_each(|event| line(&mut out, &format!("{} {}", moment(event.time), event.what)));
     out
+}
+
+fn health(out: &mut String, machine: &Machine) {
+    match &machine.disk_errors {
+        None => line(out, "whether a disk failed to answer could not be read"),
+        Some(errors) if errors.is_empty() => line(out, "no disk failed to answer since the start"),
+        Some(errors) => {
+            for (disk, count) in errors {
+                line(
+                    out,
+                    &format!(
+                        "/dev/{disk}: at least {count} requests FAILED since the start: the disk is ill, or was pulled out"
+                    ),
+                );
+            }
+            line(out, "Image such a disk with ddrescue before it gets worse, and go on with the image.");
+        }
+    }
 }
 
 fn repaired(out: &mut String, repair: &RepairedPool) {
@@ -205,11 +228,20 @@ mod tests {
             inventory: Some(Found { disks: vec!["/dev/vda: 1.0 GiB".into()], ..Found::default() }),
             ..Case::default()
         };
-        let machine = Machine { overlays: vec![], kernel_trouble: Some(vec!["BUG: bad".into()]) };
+        let machine = Machine {
+            kernel_trouble: Some(vec!["BUG: bad".into()]),
+            disk_errors: Some([("vdb".into(), 7)].into()),
+            ..Machine::default()
+        };
         let text = text(&case, &machine);
-        for part in
-            ["/dev/vda: 1.0 GiB", "photo.jpg: 4096 of 9000", "1 damaged (4096 bytes", "WARNING: the kernel", "BUG: bad"]
-        {
+        for part in [
+            "/dev/vdb: at least 7 requests FAILED",
+            "/dev/vda: 1.0 GiB",
+            "photo.jpg: 4096 of 9000",
+            "1 damaged (4096 bytes",
+            "WARNING: the kernel",
+            "BUG: bad",
+        ] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
     }
