@@ -4,7 +4,7 @@ use super::dm::{DeviceMapper, path_of};
 use super::execute::{Executed, execute, existing_members};
 use super::plan::{Choice, ModeChoice, Plan, Scratch, Wish};
 use super::session::Session;
-use super::{ground, md, names, scratch};
+use super::{ground, md, scratch};
 use crate::block::FileView;
 use crate::case::{self, Activation};
 use crate::commands::{Failure, Outcome};
@@ -130,45 +130,4 @@ fn note(session: &mut Session, group: usize, wish: &Wish, plan: &Plan) -> anyhow
         case.inventory = Some(found);
         case.activated(activation);
     })
-}
-
-/// How full each overlay is, in sentences.
-///
-/// # Errors
-/// When device-mapper cannot be asked.
-pub fn overlays(dm: &DeviceMapper) -> anyhow::Result<Vec<String>> {
-    let mut told = Vec::new();
-    for (name, _) in dm.ours()? {
-        if let Some(number) = names::number_of(&name, names::MEMBER) {
-            let status = dm.status(&name)?.into_iter().next().map(|line| line.arguments).unwrap_or_default();
-            told.push(format!("overlay {number}: {}", fullness(&status)));
-        }
-    }
-    Ok(told)
-}
-
-/// The snapshot target's "used/all metadata" in sectors, or one word when it is broken.
-fn fullness(status: &str) -> String {
-    let figures = status.split_whitespace().next().and_then(|word| word.split_once('/'));
-    let figures = figures.and_then(|(used, all)| Some((used.parse().ok()?, all.parse().ok()?)));
-    match figures {
-        Some((used, all)) => {
-            let human = |sectors: u64| Sectors(sectors).to_bytes().unwrap_or_default().human();
-            format!("{} of {} used", human(used), human(all))
-        }
-        None => {
-            format!("{status}: it has no room left and reads fail; deactivate, and activate with a larger --scratch")
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_overlay_tells_how_full_it_is() {
-        assert_eq!(fullness("16/262144 16"), "8.0 KiB of 128.0 MiB used");
-        assert!(fullness("Invalid").starts_with("Invalid: it has no room left"));
-    }
 }

@@ -161,7 +161,7 @@ fn over_volume(dm: &DeviceMapper, name: &str) -> Vec<String> {
     let number = sysfs::number_of(&super::dm::path_of(name)).ok().flatten();
     let unlocked = number.map(crypt::over).unwrap_or_default().into_iter().map(|unlocked| unlocked.name);
     let volumes = unlocked.chain(std::iter::once(name.to_owned()));
-    let names = volumes.flat_map(|volume| volume_overlay::names(&volume));
+    let names = volumes.flat_map(|volume| volume_overlay::all_names(&volume));
     names.filter(|name| dm.state(name).ok().flatten().is_some_and(|state| state.is_ours())).collect()
 }
 

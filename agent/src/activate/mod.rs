@@ -8,6 +8,7 @@ pub mod bring_up;
 mod deps;
 pub mod dm;
 pub mod execute;
+pub mod fullness;
 pub mod ground;
 pub mod ioctl;
 pub mod kernel_log;

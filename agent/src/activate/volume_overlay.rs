@@ -21,17 +21,33 @@ const STORE_SECTORS: u64 = 4 << 20;
 const ALIGN: u64 = 2048;
 /// A smaller rest of a scratch disk (64 MiB) is not worth it: memory is used.
 const LEAST_SECTORS: u64 = 1 << 17;
+/// What the name of an overlay ends in.
+const OVERLAY: &str = "-overlay";
 /// What the name of a store ends in.
 const STORE: &str = "-store";
+/// What the name of a volume ends in that is shown as it was found, beside its repaired form.
+const FOUND: &str = "-found";
 
-/// Names of the devices that may lie over the volume `name`, the upper one first.
-pub fn names(name: &str) -> [String; 2] {
-    [format!("{name}-overlay"), format!("{name}{STORE}")]
+/// Names of an overlay over the volume `name` and of its store.
+fn names(name: &str) -> [String; 2] {
+    [format!("{name}{OVERLAY}"), format!("{name}{STORE}")]
+}
+
+/// Names of all devices that may lie over the volume `name`, upper ones first.
+pub fn all_names(name: &str) -> Vec<String> {
+    let found = format!("{name}{FOUND}");
+    let over_found = names(&found);
+    over_found.into_iter().chain([found]).chain(names(name)).collect()
 }
 
 /// Whether a device of this name is the store of such an overlay.
 pub fn is_store(name: &str) -> bool {
     name.ends_with(STORE)
+}
+
+/// Whether a device of this name is such an overlay, as far as the name tells.
+pub fn is_overlay(name: &str) -> bool {
+    name.ends_with(OVERLAY)
 }
 
 /// The overlay over a volume, when it has one.
@@ -42,6 +58,28 @@ pub fn existing(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<Option<PathB
     let name = volume.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let [overlay, _] = names(&name);
     Ok(dm.state(&overlay)?.is_some_and(|state| state.is_ours()).then(|| path_of(&overlay)))
+}
+
+/// The volume as it was found, also while its repaired form is in use: a device of its own, so that both can be mounted at once.
+/// Where nothing lies over the volume that is the volume itself.
+///
+/// # Errors
+/// When the device cannot be made.
+pub fn as_found(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<PathBuf> {
+    if existing(dm, volume)?.is_none() {
+        return Ok(volume.to_owned());
+    }
+    let name = volume.file_name().context("a volume without a name")?.to_string_lossy().into_owned();
+    let sectors = FileView::open(volume)?.size().to_sectors().0;
+    let found = PlannedDevice {
+        name: format!("{name}{FOUND}"),
+        purpose: "the volume as it was found".into(),
+        read_only: true,
+        backing: None,
+        table: vec![line(0, sectors, "linear", format!("{} 0", volume.display()))],
+    };
+    make(dm, std::slice::from_ref(&found))?;
+    Ok(path_of(&found.name))
 }
 
 /// Whether the overlay over a volume ran full.
@@ -131,6 +169,11 @@ pub struct Fill {
 }
 
 impl Fill {
+    /// Used, in hundredths; what has no room is full.
+    pub fn percent(self) -> u64 {
+        self.used.0.saturating_mul(100).checked_div(self.size.0).unwrap_or(100)
+    }
+
     /// Hardly anything is left. A full overlay becomes invalid and loses all that was written to it.
     pub fn is_nearly_full(self) -> bool {
         self.used.0.saturating_add(self.size.0 / 10) >= self.size.0
@@ -151,8 +194,8 @@ pub fn fill(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<Option<Fill>> {
     Ok(Some(if scratch::is_in_memory(dm, &store)? { ground::memory_fill().unwrap_or(fill) } else { fill }))
 }
 
-/// The snapshot target's "used/all metadata" in sectors.
-fn figures(status: &str) -> Option<Fill> {
+/// The snapshot target's "used/all metadata" in sectors; `None` when it is broken.
+pub(super) fn figures(status: &str) -> Option<Fill> {
     let (used, all) = status.split_whitespace().next()?.split_once('/')?;
     let bytes = |text: &str| Sectors(text.parse().ok()?).to_bytes();
     Some(Fill { used: bytes(used)?, size: bytes(all)? })

@@ -2,7 +2,8 @@
 
 use super::lvm::TextArgs;
 use super::{Failure, Outcome};
-use crate::activate::bring_up::{Active, Request, bring_up, device_mapper, overlays, plan_only};
+use crate::activate::bring_up::{Active, Request, bring_up, device_mapper, plan_only};
+use crate::activate::fullness;
 use crate::activate::plan::{ModeChoice, Plan, Wish};
 use crate::activate::session::{Candidate, Session};
 use crate::discover::{MapOf, Wishes};
@@ -219,7 +220,7 @@ fn make(session: &mut Session, targets: &[(usize, Wish)], request: &Request, jso
             Err(error) => failed.push(format!("{error:#}")),
         }
     }
-    let overlays = overlays(&dm)?;
+    let overlays = fullness::told(&dm)?;
     if json {
         println!(
             "{}",

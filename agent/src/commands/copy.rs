@@ -5,6 +5,7 @@ use super::{Failure, Outcome};
 use crate::activate::bring_up::{bring_up, device_mapper};
 use crate::activate::is_appliance;
 use crate::activate::session::Session;
+use crate::activate::volume_overlay;
 use crate::case::{self, Copied};
 use crate::extract::copy::{Job, outcome, run as copy};
 use crate::extract::mount::readable;
@@ -29,6 +30,9 @@ pub(super) struct Args {
     /// Read the file system without the kernel: for block sizes it does not mount, and damage it does not mount
     #[arg(long, conflicts_with = "image")]
     without_mount: bool,
+    /// Take the files as the file system was found, although `fsck --yes` repaired it
+    #[arg(long, conflicts_with = "image")]
+    as_found: bool,
     /// Replace files on the target that differ
     #[arg(long)]
     force: bool,
@@ -107,7 +111,8 @@ fn over_network(
 fn shown(args: &Args, source: Source<'_>, session: Option<&mut Session>) -> anyhow::Result<(String, PathBuf)> {
     match (source, session) {
         (Source::Volume(volume, below), Some(session)) => {
-            let shown = super::mount::mount(session, volume, None, &args.stack.clone().request_or_active())?;
+            let shown =
+                super::mount::mount(session, volume, None, args.as_found, &args.stack.clone().request_or_active())?;
             let (mounted, done) = (shown.directory, shown.done);
             done.notes.iter().for_each(|note| eprintln!("copy: note: {note}"));
             let root = below.map_or(Ok(mounted.clone()), |below| inside(&mounted, below))?;
@@ -151,7 +156,8 @@ fn without_mount(args: &Args, volume: &str, session: &mut Session, target: &targ
     let (group, wish) = session.resolve(volume)?;
     let dm = device_mapper()?;
     let active = bring_up(&dm, session, group, &wish, &args.stack.clone().request_or_active())?;
-    let device = crypt::over_path(&active.path).map_or(active.path, |unlocked| unlocked.path);
+    let device = crypt::opened(&active.path);
+    let device = if args.as_found { volume_overlay::as_found(&dm, &device)? } else { device };
     let source = readable(&dm, &device)?;
     let job = Job { name: args.source.clone(), source, target: target.folder.clone(), force: args.force };
     let done = userland::copy(&job, &mut |line| eprintln!("copy: {line}"))?;
@@ -163,7 +169,7 @@ fn without_mount(args: &Args, volume: &str, session: &mut Session, target: &targ
 fn image_to(args: &Args, volume: &str, session: &mut Session, target: &target::Target) -> anyhow::Result<Copied> {
     let (group, wish) = session.resolve(volume)?;
     let active = bring_up(&device_mapper()?, session, group, &wish, &args.stack.clone().request_or_active())?;
-    let device = crypt::over_path(&active.path).map_or(active.path, |unlocked| unlocked.path);
+    let device = crypt::opened(&active.path);
     std::fs::create_dir_all(&target.folder).with_context(|| format!("{} cannot be made", target.folder.display()))?;
     let done = image::copy(&device, &target.folder.join(format!("{}.img", image::file_name(volume))))?;
     let manifest = target.name_on_target(&args.target, &done.path);

@@ -4,8 +4,10 @@ use super::Outcome;
 use super::activate::{DiskArgs, StackArgs};
 use crate::activate::bring_up::{Request, bring_up, device_mapper};
 use crate::activate::session::Session;
+use crate::activate::volume_overlay;
 use crate::case::{self, Mounted};
 use crate::extract::mount::{Done, default_directory, mount_read_only};
+use crate::unlock::crypt;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -16,6 +18,9 @@ pub(super) struct Args {
     target: String,
     /// Where; without it below /mnt/tierlift
     directory: Option<PathBuf>,
+    /// Show the file system as it was found, although `fsck --yes` repaired it: both can be mounted at once
+    #[arg(long)]
+    as_found: bool,
     #[command(flatten)]
     disks: DiskArgs,
     #[command(flatten)]
@@ -28,7 +33,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut session = args.disks.look()?;
     let Shown { directory, done, incomplete } =
-        mount(&mut session, &args.target, args.directory, &args.stack.request_or_active())?;
+        mount(&mut session, &args.target, args.directory, args.as_found, &args.stack.request_or_active())?;
     if args.json {
         let notes = &done.notes;
         let answer = json!({
@@ -58,6 +63,7 @@ pub(super) fn mount(
     session: &mut Session,
     target: &str,
     directory: Option<PathBuf>,
+    as_found: bool,
     request: &Request,
 ) -> anyhow::Result<Shown> {
     let (group, wish) = session.resolve(target)?;
@@ -66,10 +72,15 @@ pub(super) fn mount(
     for warning in &active.plan.warnings {
         log::warn!("{target}: {warning}");
     }
-    let directory = directory.unwrap_or_else(|| default_directory(&active.plan.device));
-    let done = mount_read_only(&dm, &active.path, &directory)?;
-    let mounted =
-        Mounted { target: active.plan.target, directory: directory.clone(), notes: done.notes.clone(), active: true };
+    let device = match as_found {
+        true => volume_overlay::as_found(&dm, &crypt::opened(&active.path))?,
+        false => active.path,
+    };
+    let name = device.file_name().unwrap_or_default().to_string_lossy();
+    let directory = directory.unwrap_or_else(|| default_directory(&name));
+    let done = mount_read_only(&dm, &device, &directory)?;
+    let target = if as_found { format!("{target} (as it was found)") } else { active.plan.target };
+    let mounted = Mounted { target, directory: directory.clone(), notes: done.notes.clone(), active: true };
     if !done.already {
         case::keep(|case| case.mounted(mounted))?;
     }

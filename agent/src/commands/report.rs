@@ -1,8 +1,8 @@
 //! `tierlift report`: the case so far.
 
 use super::Outcome;
-use crate::activate::bring_up::{device_mapper, overlays};
-use crate::activate::{is_appliance, kernel_log};
+use crate::activate::bring_up::device_mapper;
+use crate::activate::{fullness, is_appliance, kernel_log};
 use crate::case;
 use crate::report::{Machine, html, text};
 use anyhow::Context;
@@ -42,7 +42,7 @@ pub(super) fn machine() -> Machine {
     if !is_appliance() {
         return Machine::default();
     }
-    let overlays = device_mapper().and_then(|dm| overlays(&dm)).unwrap_or_default();
+    let overlays = device_mapper().and_then(|dm| fullness::told(&dm)).unwrap_or_default();
     Machine {
         overlays,
         kernel_trouble: kernel_log::trouble_since_boot().ok(),

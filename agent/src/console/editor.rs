@@ -29,20 +29,25 @@ pub struct Editor {
     escape: Escape,
 }
 
-/// Where in the byte sequence of an arrow or function key we are; such keys do nothing.
+/// Where in the byte sequence of an arrow or function key we are; but for one such keys do nothing.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Escape {
     #[default]
     None,
     Begun,
     Parameters,
+    /// As far as the sequence of the shell's key came: so many bytes of it.
+    Shell(usize),
 }
+
+/// What F12 sends on every common terminal, behind the escape. Five bytes in a row: no noise on a line is taken for it.
+const SHELL_KEY: &[u8] = b"[24~";
 
 impl Editor {
     /// Takes a byte; what the terminal should show for it is appended to `echo`.
     pub fn key(&mut self, byte: u8, echo: &mut Vec<u8>) -> Key {
         if self.is_escape(byte) {
-            return Key::More;
+            return if self.escape == Escape::Shell(SHELL_KEY.len()) { self.shell(echo) } else { Key::More };
         }
         match byte {
             b'\r' | b'\n' => {
@@ -64,6 +69,17 @@ impl Editor {
         Key::More
     }
 
+    /// One key opens the shell, unless something else is being typed.
+    fn shell(&mut self, echo: &mut Vec<u8>) -> Key {
+        self.escape = Escape::None;
+        if !self.line.is_empty() {
+            echo.push(BELL);
+            return Key::More;
+        }
+        echo.extend(b"shell\n");
+        Key::Line(b"shell".to_vec())
+    }
+
     /// What was typed so far.
     pub fn typed(&self) -> &[u8] {
         &self.line
@@ -77,9 +93,13 @@ impl Editor {
     fn is_escape(&mut self, byte: u8) -> bool {
         let (is_part, next) = match (&self.escape, byte) {
             (_, ESCAPE) => (true, Escape::Begun),
-            (Escape::Begun, b'[' | b'O') => (true, Escape::Parameters),
-            (Escape::Parameters, 0x20..=0x3f) => (true, Escape::Parameters),
-            (Escape::Begun | Escape::Parameters, 0x20..=0x7e) => (true, Escape::None),
+            (Escape::Begun, b'[') => (true, Escape::Shell(1)),
+            (Escape::Shell(come), byte) if SHELL_KEY.get(*come) == Some(&byte) => {
+                (true, Escape::Shell(come.saturating_add(1)))
+            }
+            (Escape::Begun, b'O') => (true, Escape::Parameters),
+            (Escape::Parameters | Escape::Shell(_), 0x20..=0x3f) => (true, Escape::Parameters),
+            (Escape::Begun | Escape::Parameters | Escape::Shell(_), 0x20..=0x7e) => (true, Escape::None),
             _ => (false, Escape::None),
         };
         self.escape = next;
@@ -154,6 +174,15 @@ mod tests {
     #[test]
     fn arrow_and_function_keys_do_nothing() {
         assert_eq!(lines(b"s\x1b[Ac\x1b[1;5Da\x1bOPn\x1b[15~\r"), ["scan"]);
+    }
+
+    #[test]
+    fn one_key_opens_the_shell_when_nothing_else_is_typed() {
+        let (keys, echo) = type_in(b"\x1b[24~scan\r");
+        assert_eq!(keys, [Key::Line(b"shell".to_vec()), Key::Line(b"scan".to_vec())]);
+        assert_eq!(echo, b"shell\nscan\n");
+        assert_eq!(lines(b"sc\x1b[24~an\r"), ["scan"]);
+        assert_eq!(lines(b"\x1b[2~\x1b[21~\x1b[24;5~\x1b[2\x1b[24scan\r"), ["can"], "keys that begin as it does");
     }
 
     proptest! {

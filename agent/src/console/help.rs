@@ -38,7 +38,7 @@ pub const MORE: [Topic; 4] = [
 /// What only the prompt knows.
 pub const OWN: [Topic; 4] = [
     Topic { verb: "help", does: "tells all about one command", example: "help activate" },
-    Topic { verb: "shell", does: "a root shell, for experts: nothing is protected", example: "shell" },
+    Topic { verb: "shell", does: "a root shell (or F12), for experts: unprotected", example: "shell" },
     Topic { verb: "poweroff", does: "switches the machine off, after asking", example: "poweroff" },
     Topic { verb: "reboot", does: "starts the machine again, after asking", example: "reboot" },
 ];

@@ -6,6 +6,8 @@ use super::server::Runner;
 use super::shared_line::{Knock, Programs};
 use super::terminal::Terminal;
 use super::{help, interrupts, welcome, words};
+use crate::activate::bring_up::device_mapper;
+use crate::activate::fullness;
 use crate::interrupt;
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -158,7 +160,11 @@ impl Prompt<'_> {
     }
 
     fn run_and_explain(&mut self, words: Vec<Vec<u8>>) -> io::Result<()> {
-        match self.run_verb(words)? {
+        let ended = self.run_verb(words)?;
+        if let Some(line) = device_mapper().and_then(|dm| fullness::in_short(&dm)).ok().flatten() {
+            say(&format!("{line}\n"))?;
+        }
+        match ended {
             Some(status) if status.success() => Ok(()),
             Some(status) => match (status.code(), status.signal()) {
                 (Some(code), _) => say(&help::exit_code(code)),

@@ -2,6 +2,7 @@
 
 use super::candidates::Candidate;
 use crate::activate::sysfs::{self, DeviceNumber};
+use crate::case::programs;
 use anyhow::{Context, bail};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,7 @@ fn opens(volume: &Path, name: &str, candidate: &Candidate) -> anyhow::Result<boo
         let _ = pipe.write_all(candidate.passphrase.0.as_bytes());
     }
     let output = process.wait_with_output().context("cryptsetup cannot be waited for")?;
+    programs::ran(&command, output.status, &output.stderr);
     match output.status.code() {
         Some(0) => Ok(true),
         Some(WRONG_PASSPHRASE) => Ok(false),
@@ -87,12 +89,17 @@ pub fn over_path(path: &Path) -> Option<Unlocked> {
     over(number).into_iter().next()
 }
 
+/// The device with what is stored: what is open over the volume at `path`, or the volume itself.
+pub fn opened(path: &Path) -> PathBuf {
+    over_path(path).map_or_else(|| path.to_owned(), |unlocked| unlocked.path)
+}
+
 /// Closes an open volume.
 ///
 /// # Errors
 /// When it is in use, or cryptsetup fails.
 pub fn close(name: &str) -> anyhow::Result<()> {
-    let output = cryptsetup(["close"]).arg(name).output().context("cryptsetup cannot be started")?;
+    let output = programs::output(cryptsetup(["close"]).arg(name)).context("cryptsetup cannot be started")?;
     if !output.status.success() {
         bail!("{name} cannot be locked again: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
