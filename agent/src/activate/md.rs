@@ -3,6 +3,7 @@
 use super::array::{PlannedArray, member_paths};
 use super::plan::ExistingArray;
 use super::{names, sysfs};
+use crate::case::programs;
 use anyhow::{Context, bail};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -92,7 +93,7 @@ pub fn stop(number: u32) -> anyhow::Result<()> {
 
 fn mdadm(arguments: impl Iterator<Item = String>) -> anyhow::Result<()> {
     let arguments: Vec<String> = arguments.collect();
-    let output = Command::new("mdadm").args(&arguments).output();
+    let output = programs::output(Command::new("mdadm").args(&arguments));
     let output = output.context("mdadm, which assembles arrays, cannot be started; is it installed?")?;
     if !output.status.success() {
         bail!("mdadm {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());

@@ -5,6 +5,7 @@
 
 mod chunk_map;
 mod found;
+pub mod programs;
 mod store;
 
 pub use chunk_map::{ChunkMap, ChunkState};

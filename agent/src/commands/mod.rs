@@ -1,5 +1,6 @@
 //! The command line: one file a verb, one table of all of them. Help comes from here.
 
+use crate::case::programs;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -100,7 +101,29 @@ pub fn main() -> ExitCode {
     if !matches!(cli.verb, Verb::Shell(_) | Verb::Console(_) | Verb::Serve(_)) {
         crate::interrupt::ask_first();
     }
-    outcome::report(match cli.verb {
+    let kept = cli.verb.belongs_to_a_recovery();
+    if kept {
+        programs::verb("begun");
+    }
+    let outcome = outcome::of(run(cli.verb));
+    if kept {
+        programs::verb(&format!("ended with exit code {}", outcome.0));
+    }
+    ExitCode::from(outcome.0)
+}
+
+impl Verb {
+    /// What is done to the disks and with the volumes; the others only talk.
+    fn belongs_to_a_recovery(&self) -> bool {
+        !matches!(
+            self,
+            Self::Report(_) | Self::Job(_) | Self::Fetch(_) | Self::Remote(_) | Self::Console(_) | Self::Serve(_)
+        )
+    }
+}
+
+fn run(verb: Verb) -> anyhow::Result<Outcome> {
+    match verb {
         Verb::Auto(args) => auto::run(args),
         Verb::Scan(args) => scan::run(args),
         Verb::Pool(verb) => pool::run(verb),
@@ -121,5 +144,5 @@ pub fn main() -> ExitCode {
         Verb::Shell(args) => shell::run(args),
         Verb::Console(args) => console::run(args),
         Verb::Serve(args) => serve::run(args),
-    })
+    }
 }

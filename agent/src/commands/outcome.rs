@@ -56,15 +56,11 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { ExitCode::from(Outcome::USAGE.0) } else { ExitCode::SUCCESS }
 }
 
-/// Turns the end of a verb into the exit code, telling errors on stderr.
-pub(super) fn report(result: anyhow::Result<Outcome>) -> ExitCode {
-    match result {
-        Ok(outcome) => ExitCode::from(outcome.0),
-        Err(error) => {
-            eprintln!("tierlift: {error:#}");
-            let outcome =
-                error.chain().find_map(|cause| cause.downcast_ref::<Failure>()).map(|failure| failure.outcome);
-            ExitCode::from(outcome.unwrap_or(Outcome::FAILED).0)
-        }
-    }
+/// How a verb ended, telling errors on stderr.
+pub(super) fn of(result: anyhow::Result<Outcome>) -> Outcome {
+    result.unwrap_or_else(|error| {
+        eprintln!("tierlift: {error:#}");
+        let outcome = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()).map(|failure| failure.outcome);
+        outcome.unwrap_or(Outcome::FAILED)
+    })
 }

@@ -7,6 +7,7 @@ pub mod rsync;
 pub mod share;
 pub mod smb;
 
+use crate::case::programs;
 use crate::commands::{Failure, Outcome};
 use anyhow::Context;
 use std::process::{Command, Output, Stdio};
@@ -17,7 +18,8 @@ use std::process::{Command, Output, Stdio};
 /// It cannot be started.
 fn output(command: &mut Command) -> anyhow::Result<Output> {
     let name = command.get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::null()).output().with_context(|| format!("{name} cannot be started; is it installed?"))
+    programs::output(command.stdin(Stdio::null()))
+        .with_context(|| format!("{name} cannot be started; is it installed?"))
 }
 
 /// Runs a program that must end well, and answers what it said.

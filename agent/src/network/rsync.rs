@@ -4,7 +4,7 @@
 //! here; its readable parts can be had by a copy to a disk or a share.
 
 use super::failure;
-use crate::case::{Copied, Counts};
+use crate::case::{Copied, Counts, programs};
 use crate::extract::copy::MAX_LOSSES;
 use anyhow::Context;
 use std::collections::BTreeSet;
@@ -169,6 +169,7 @@ fn follow(command: &mut Command, progress: &mut dyn FnMut(&str)) -> anyhow::Resu
     let lines = process.stdout.take().map(|pipe| all_lines(pipe, progress)).unwrap_or_default();
     let status = process.wait().context("rsync")?;
     let errors = errors.and_then(|thread| thread.join().ok()).unwrap_or_default();
+    programs::ran(command, status, [lines.join("\n"), errors.join("\n")].join("\n").as_bytes());
     Ok(Said { lines, errors, status })
 }
 

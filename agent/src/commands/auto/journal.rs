@@ -80,6 +80,9 @@ impl Journal {
     /// Writes the case to the target, whole or not at all.
     pub(super) fn save(&self) -> anyhow::Result<()> {
         let Some(case) = case::load()? else { return Ok(()) };
+        if let Err(error) = case::programs::save_log(&self.folder) {
+            log::warn!("the log of programs cannot be put on the target: {error}");
+        }
         let (path, part) = (self.folder.join(FILE), self.folder.join("case.json.part"));
         let write = || -> std::io::Result<()> {
             let mut file = File::create(&part)?;

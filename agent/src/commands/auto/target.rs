@@ -5,6 +5,7 @@ use super::questions::Questions;
 use crate::activate::session::Session;
 use crate::activate::{ioctl, signature, sysfs};
 use crate::block::FileView;
+use crate::case::programs;
 use crate::commands::{Failure, Outcome};
 use anyhow::Context;
 use std::fs::File;
@@ -137,7 +138,7 @@ fn format(device: &Path, kind: Kind, sources: &[PathBuf]) -> anyhow::Result<()> 
     ioctl::set_read_only(&file, false).with_context(|| format!("{} cannot be made writable", device.display()))?;
     let mut command = kind.command();
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.arg(device).stdin(Stdio::null()).output();
+    let output = programs::output(command.arg(device).stdin(Stdio::null()));
     let output = output.with_context(|| format!("{program} cannot be started; is it installed?"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
