@@ -1,5 +1,10 @@
 //! Checking and repairing a file system with e2fsck: looked at read-only, repaired only on an overlay.
 
+mod progress;
+
+use crate::block::FileView;
+use crate::case::programs;
+use crate::ext4::{SuperblockCopy, lost_superblock};
 use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -47,21 +52,32 @@ pub enum Way {
 /// # Errors
 /// When it cannot be started, or was killed.
 pub fn run(device: &Path, way: Way) -> anyhow::Result<Said> {
-    Ok(run_unless(device, way, &|| false)?.unwrap_or_default())
+    let copy = lost_superblock(&FileView::open(device)?);
+    Ok(run_unless(device, way, copy, &|| false)?.unwrap_or_default())
 }
 
-/// Runs e2fsck on a device, and ends it as soon as `stop` says so; `None` when it was ended so.
+/// Runs e2fsck on a device, beginning from a copy of its superblock when one is given, and ends it as soon as `stop` says so; `None`
+/// when it was ended so.
 ///
 /// # Errors
 /// When it cannot be started, or was killed by others.
-pub fn run_unless(device: &Path, way: Way, stop: &(dyn Fn() -> bool + Sync)) -> anyhow::Result<Option<Said>> {
+pub fn run_unless(
+    device: &Path,
+    way: Way,
+    copy: Option<SuperblockCopy>,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> anyhow::Result<Option<Said>> {
     let mut command = Command::new("e2fsck");
     command.args(match way {
-        Way::Look => ["-f", "-n"].as_slice(),
-        Way::Repair => &["-f", "-y"],
+        // Progress goes where errors go, so that it does not cut sentences in two.
+        Way::Look => ["-f", "-n", "-C", "2"].as_slice(),
+        Way::Repair => &["-f", "-y", "-C", "2"],
         Way::Journal => &["-E", "journal_only", "-y"],
     });
-    command.arg(device).env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    if let Some(copy) = copy {
+        command.args(["-b", &copy.block.to_string(), "-B", &copy.block_size.to_string()]);
+    }
+    command.arg(device).env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = command.spawn().context("e2fsck cannot be started; is it installed?")?;
     let id = i32::try_from(process.id()).context("a process number")?;
     let (over, stopped) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -76,18 +92,22 @@ pub fn run_unless(device: &Path, way: Way, stop: &(dyn Fn() -> bool + Sync)) -> 
             std::thread::sleep(WATCH);
         }
     };
-    let (said, status) = std::thread::scope(|scope| {
+    let (said, errors, status) = std::thread::scope(|scope| {
         scope.spawn(watch);
+        let errors = process.stderr.take().map(|pipe| scope.spawn(|| progress::follow(pipe)));
         let said = process.stdout.take().map_or_else(|| Ok(Said::default()), Said::listen);
+        let errors = errors.and_then(|thread| thread.join().ok()).unwrap_or_default();
         let status = process.wait();
         over.store(true, Ordering::Relaxed);
-        (said, status)
+        (said, errors, status)
     });
     if stopped.load(Ordering::Relaxed) {
         return Ok(None);
     }
-    let code = status.context("e2fsck cannot be waited for")?.code();
-    Ok(Some(Said { code: code.context("e2fsck was killed; is there enough memory?")?, ..said? }))
+    let (status, mut said) = (status.context("e2fsck cannot be waited for")?, said?);
+    said.lines.extend(errors);
+    programs::ran(&command, status, said.lines.join("\n").as_bytes());
+    Ok(Some(Said { code: status.code().context("e2fsck was killed; is there enough memory?")?, ..said }))
 }
 
 impl Said {

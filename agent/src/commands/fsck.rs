@@ -9,12 +9,17 @@ use crate::activate::volume_overlay::{self, Fill};
 use crate::activate::{dm::DeviceMapper, sysfs};
 use crate::block::FileView;
 use crate::case;
-use crate::ext4::{Probe, probe};
+use crate::ext4::{Probe, SuperblockCopy, first_from, lost_superblock, probe};
 use crate::extract::mount::readable;
 use crate::fsck::{self, Said, Way};
 use crate::unlock::crypt;
+use anyhow::Context;
 use serde::Serialize;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use tierlift_ondisk::units::Bytes;
+use tierlift_ondisk::view::ReadAt;
 
 /// Shows what is wrong with a volume's file system and what a repair would do; with --yes repairs it, on an overlay. The volume
 /// itself stays as it was: `--undo` takes the overlay away again.
@@ -51,7 +56,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     if args.undo {
         return undo(&dm, &args.target, &device);
     }
-    let found = fsck::run(&readable(&dm, &device)?, Way::Look)?;
+    let found = preview(&dm, &args.target, &device)?;
     let repaired = match args.yes && !found.is_clean() {
         true => Some(repair(&dm, &args.target, &device)?),
         false => None,
@@ -68,17 +73,70 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
 fn device(dm: &DeviceMapper, session: &mut Session, target: &str, request: &Request) -> anyhow::Result<PathBuf> {
     let (group, wish) = session.resolve(target)?;
     let active = bring_up(dm, session, group, &wish, request)?;
-    Ok(crypt::over_path(&active.path).map_or(active.path, |unlocked| unlocked.path))
+    Ok(crypt::opened(&active.path))
+}
+
+/// What is wrong, looked at on a throw-away overlay where the journal was played back: without that, changes that are only in the
+/// journal would look like damage. What is in use already is looked at as it is.
+fn preview(dm: &DeviceMapper, target: &str, device: &Path) -> anyhow::Result<Said> {
+    let fresh = volume_overlay::existing(dm, device)?.is_none();
+    let view = FileView::open(device)?;
+    if fresh && lost_superblock(&view).is_some() {
+        // Nothing but a copy of its superblock leads into it: looked at without any overlay.
+        return fsck::run(device, Way::Look);
+    }
+    if fresh && wants_replay(device)? {
+        match play_back(dm, target, device) {
+            Ok(()) => eprintln!("fsck: the NAS died while it wrote; looking at it with its journal played back"),
+            Err(error) => eprintln!("fsck: {error:#}; looking at it without"),
+        }
+    }
+    let said = fsck::run(&readable(dm, device)?, Way::Look);
+    if fresh {
+        volume_overlay::remove(dm, device)?;
+    }
+    said
+}
+
+/// A journal was left that can be played back.
+pub(super) fn wants_replay(device: &Path) -> anyhow::Result<bool> {
+    // Where the beginning cannot be read nobody knows, and nothing could be done.
+    let found = probe(&FileView::open(device)?);
+    Ok(matches!(found, Ok(Probe::Ext4(found)) if found.wants_replay && found.obstacle().is_none()))
+}
+
+/// Puts a copy of the superblock in the place of the lost one, on an overlay. The page it lies in is written as a whole, because
+/// what cannot be read cannot be written in parts; what else was in it (the boot block) is nobody's.
+fn put_back(overlay: &Path, copy: SuperblockCopy) -> anyhow::Result<()> {
+    const PAGE: usize = 4096;
+    let view = FileView::open(overlay)?;
+    let block = first_from(&view, copy).context("the copy of the superblock cannot be read any more")?;
+    let mut page = [0; PAGE];
+    if view.read_at(Bytes(0), &mut page).is_err() {
+        page = [0; PAGE];
+    }
+    if let Some(place) = page.get_mut(block.len()..block.len().saturating_mul(2)) {
+        place.copy_from_slice(&block);
+    }
+    let file = File::options().write(true).open(overlay);
+    let done = file.and_then(|file| file.write_all_at(&page, 0).and_then(|()| file.sync_all()));
+    done.with_context(|| format!("{}: the superblock on the overlay cannot be written", overlay.display()))
 }
 
 /// Repairs on the overlay and notes it in the case.
 pub(super) fn repair(dm: &DeviceMapper, target: &str, device: &Path) -> anyhow::Result<Said> {
     refuse_mounted(target, device)?;
-    // QNAP's traps are switched off on the same overlay first.
-    readable(dm, device)?;
+    let copy = lost_superblock(&FileView::open(device)?);
+    if copy.is_none() {
+        // QNAP's traps are switched off on the same overlay first.
+        readable(dm, device)?;
+    }
     let overlay = volume_overlay::over(dm, device)?;
     refuse_mounted(target, &overlay)?;
-    let said = on_overlay(dm, target, device, &overlay, Way::Repair)?;
+    if let Some(copy) = copy {
+        put_back(&overlay, copy)?;
+    }
+    let said = on_overlay(dm, target, device, &overlay, (Way::Repair, copy))?;
     case::keep(|case| {
         case.note(format!("repaired the file system of {target} on an overlay: {}", said.summary().join("; ")))
     })?;
@@ -89,34 +147,40 @@ pub(super) fn repair(dm: &DeviceMapper, target: &str, device: &Path) -> anyhow::
 pub(super) fn play_back(dm: &DeviceMapper, target: &str, device: &Path) -> anyhow::Result<()> {
     readable(dm, device)?;
     let overlay = volume_overlay::over(dm, device)?;
-    let said = on_overlay(dm, target, device, &overlay, Way::Journal)?;
+    let said = on_overlay(dm, target, device, &overlay, (Way::Journal, None))?;
     if said.code & !3 != 0 {
         volume_overlay::remove(dm, device)?;
         let message = format!("{target}: the journal cannot be played back (e2fsck ended with {})", said.code);
         return Err(Failure::unusable(message).into());
     }
-    case::keep(|case| case.note(format!("played the journal of {target} back, on an overlay")))
+    Ok(())
 }
 
 /// Runs e2fsck on the overlay; one that is about to run full is taken away, and told.
-fn on_overlay(dm: &DeviceMapper, target: &str, device: &Path, overlay: &Path, way: Way) -> anyhow::Result<Said> {
+fn on_overlay(
+    dm: &DeviceMapper,
+    target: &str,
+    device: &Path,
+    overlay: &Path,
+    (way, copy): (Way, Option<SuperblockCopy>),
+) -> anyhow::Result<Said> {
     let is_nearly_full = || {
         // When nobody can say, the overlay is looked at afterwards.
         volume_overlay::fill(dm, device).ok().flatten().is_some_and(Fill::is_nearly_full)
     };
     let before = volume_overlay::fill(dm, device)?.map_or_else(Default::default, |fill| fill.size);
-    if let Some(said) = fsck::run_unless(overlay, way, &is_nearly_full)? {
+    if let Some(said) = fsck::run_unless(overlay, way, copy, &is_nearly_full)? {
         if !volume_overlay::is_broken(dm, device)? {
             return Ok(said);
         }
     }
     volume_overlay::remove(dm, device)?;
-    let need = match probe(&FileView::open(device)?)? {
-        Probe::Ext4(found) => format!("about {} at most", found.metadata_size().human()),
-        Probe::Luks | Probe::Unknown => "more".to_owned(),
+    let need = match probe(&FileView::open(device)?) {
+        Ok(Probe::Ext4(found)) => format!("about {} at most", found.metadata_size().human()),
+        _ => "more".to_owned(),
     };
     let message = format!(
-        "{target}: the overlay ({}) was about to run full, so the repair was stopped and thrown away; nothing is lost. It needs {need}:          attach a blank disk of twice that, then `tierlift deactivate --all --unmount` and the same command with --scratch DISK; or          give the machine four times that as memory",
+        "{target}: the overlay ({}) was about to run full, so the repair was stopped and thrown away; nothing is lost. It needs {need}: attach a blank disk of twice that, then `tierlift deactivate --all --unmount` and the same command with --scratch DISK; or give the machine four times that as memory",
         before.human()
     );
     Err(Failure { outcome: Outcome::FAILED, message }.into())

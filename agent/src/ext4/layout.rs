@@ -1,5 +1,6 @@
 //! Superblock and group descriptors: where inode tables and bitmaps lie.
 
+use super::copies::{self, FIRST, LENGTH};
 use super::{field16, field32, read_block, wide};
 use std::ops::Range;
 use tierlift_ondisk::units::Bytes;
@@ -8,9 +9,6 @@ use tierlift_ondisk::view::ReadAt;
 const MAGIC: u16 = 0xef53;
 /// More groups than 512 TiB have of the usual size.
 const MAX_GROUPS: u64 = 1 << 22;
-const LENGTH: usize = 1024;
-/// The superblock, and where its first copies lie when blocks have 4096 bytes, as NAS make them.
-const PLACES: [u64; 3] = [1024, 32768 << 12, 98304 << 12];
 
 const INCOMPAT_META_BG: u32 = 0x10;
 const INCOMPAT_64BIT: u32 = 0x80;
@@ -59,14 +57,14 @@ pub(super) struct Group {
 impl Layout {
     /// Reads the first superblock that makes sense, and the descriptors behind it; `None` when there is none.
     pub(super) fn read(view: &dyn ReadAt) -> Option<Self> {
-        PLACES.into_iter().find_map(|place| {
+        std::iter::once(FIRST).chain(copies::places().map(|(place, ..)| place)).find_map(|place| {
             let mut block = [0; LENGTH];
             view.read_at(Bytes(place), &mut block).ok()?;
             Self::decode(view, &block, place)
         })
     }
 
-    fn decode(view: &dyn ReadAt, block: &[u8], place: u64) -> Option<Self> {
+    pub(super) fn decode(view: &dyn ReadAt, block: &[u8], place: u64) -> Option<Self> {
         if field16(block, 0x38) != MAGIC || field32(block, 0x18) > 6 {
             return None;
         }

@@ -6,6 +6,7 @@
 //! and algorithms"); what we rely on is in "docs/recovery, what a file system tells".
 
 mod blocks;
+mod copies;
 mod directory;
 mod inode;
 mod layout;
@@ -13,6 +14,7 @@ mod lost_names;
 mod superblock;
 mod survey;
 
+pub use copies::{SuperblockCopy, first_from, lost_superblock};
 pub use lost_names::{FoundName, lost_names};
 pub use superblock::{Ext4, Probe, Trap, probe};
 pub use survey::{Survey, survey};

@@ -90,6 +90,11 @@ impl Loss {
         rebuilt.devices.iter().map(loss).collect()
     }
 
+    /// Something was stored there, and not one mapping of it was found.
+    pub fn nothing_is_left(&self) -> bool {
+        self.mappings == 0 && (self.lost_chunks > 0 || self.left_out)
+    }
+
     /// In a sentence; `chunk` is the chunk size.
     pub fn describe(&self, chunk: Sectors) -> String {
         let name = self.volume.clone().unwrap_or_else(|| "without a name".into());

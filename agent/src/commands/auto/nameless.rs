@@ -18,7 +18,7 @@ impl Work<'_> {
     pub(super) fn add_nameless(&mut self, volume: &Chosen, tree: &Path, done: &mut Done) -> anyhow::Result<()> {
         let active = bring_up(&self.dm, &mut self.session, volume.group, &volume.wish, &self.request)?;
         let device = self.opened(volume, &active)?;
-        if !matches!(probe(&FileView::open(&device)?)?, Probe::Ext4(_)) {
+        if !matches!(probe(&FileView::open(&readable(&self.dm, &device)?)?), Ok(Probe::Ext4(_))) {
             return Ok(());
         }
         println!("  checking the file system (nothing is changed)");

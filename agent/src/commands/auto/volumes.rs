@@ -3,12 +3,12 @@
 use super::{Args, Work};
 use crate::activate::bring_up::{Active, bring_up};
 use crate::activate::plan::Wish;
-use crate::activate::volume_overlay;
+use crate::activate::{stack, volume_overlay};
 use crate::block::FileView;
 use crate::case::{self, Copied, Mounted};
 use crate::commands::scan::is_internal;
 use crate::commands::{Failure, Outcome, activate, fsck};
-use crate::ext4::{Probe, probe};
+use crate::ext4::{Probe, lost_superblock, probe};
 use crate::extract::copy::{self, Done, Job};
 use crate::extract::image;
 use crate::extract::mount::{default_directory, mount_read_only, readable};
@@ -16,6 +16,7 @@ use crate::extract::room;
 use crate::extract::userland;
 use crate::fsck::{self as fsck_tool, Way};
 use crate::inventory::LogicalVolumeKind;
+use crate::repair as new_metadata;
 use crate::unlock::candidates::of_password;
 use crate::unlock::crypt;
 use std::path::{Path, PathBuf};
@@ -87,6 +88,13 @@ impl Work<'_> {
     /// One volume's whole way. What fails is told and does not stop the others, unless the target cannot take more.
     pub(super) fn recover(&mut self, volume: &Chosen, fetch: bool) -> anyhow::Result<()> {
         println!("\n{}:", volume.name);
+        if self.nothing_is_left(volume)? {
+            self.outcome = self.outcome.and(Outcome::DAMAGE);
+            return self.tell(format!(
+                "NOT recovered: {}: nothing of it is left: of what it was made of, not one piece can be found any more",
+                volume.name
+            ));
+        }
         let directory = match self.shown(volume) {
             Ok(Shown::Files(directory)) => directory,
             Ok(Shown::Raw(device)) => return self.image(volume, &device),
@@ -111,6 +119,24 @@ impl Work<'_> {
         self.look_for_older(volume, &job.target, &damaged, fetch)
     }
 
+    /// Whether the repair of its pool found nothing at all of a volume that held something.
+    fn nothing_is_left(&self, volume: &Chosen) -> anyhow::Result<bool> {
+        let Some(group) = self.session.inventory.volume_groups.get(volume.group) else { return Ok(false) };
+        let Ok(Some(pool)) = stack::pool_of(group, &volume.wish) else { return Ok(false) };
+        let device = match &volume.wish {
+            Wish::Thin(_, device) => *device,
+            Wish::Volume(name) => {
+                match group.logical_volumes.iter().find(|found| found.name == *name).map(|found| &found.kind) {
+                    Some(LogicalVolumeKind::Thin { device, .. }) => *device,
+                    _ => return Ok(false),
+                }
+            }
+        };
+        let repaired = new_metadata::load(&group.id, &pool.name)?;
+        let losses = repaired.map(|repaired| repaired.losses).unwrap_or_default();
+        Ok(losses.iter().any(|loss| loss.device == device && loss.nothing_is_left()))
+    }
+
     /// Tells and notes what a copy gave.
     fn copied(&mut self, volume: &Chosen, done: Done) -> anyhow::Result<()> {
         self.outcome = self.outcome.and(copy::outcome(&done.counts));
@@ -126,7 +152,7 @@ impl Work<'_> {
 
     /// Its blocks are larger than the kernel's pages.
     fn is_beyond_the_kernel(&self, device: &Path) -> anyhow::Result<bool> {
-        Ok(matches!(probe(&FileView::open(device)?)?, Probe::Ext4(found) if found.obstacle().is_some()))
+        Ok(matches!(probe(&FileView::open(device)?), Ok(Probe::Ext4(found)) if found.obstacle().is_some()))
     }
 
     /// Files of a file system that is not mounted.
@@ -168,6 +194,7 @@ impl Work<'_> {
         }
         let device = self.opened(volume, &active)?;
         let directory = default_directory(&active.plan.device);
+        self.led_by_a_copy(volume, &device)?;
         self.played_back(volume, &device)?;
         let done = match mount_read_only(&self.dm, &active.path, &directory) {
             Ok(done) => done,
@@ -202,7 +229,8 @@ impl Work<'_> {
         if let Some(open) = crypt::over_path(&active.path) {
             return Ok(open.path);
         }
-        if !matches!(probe(&FileView::open(&active.path)?)?, Probe::Luks) {
+        // A beginning that cannot be read is none of an encrypted volume that could be opened.
+        if !matches!(probe(&FileView::open(&active.path)?), Ok(Probe::Luks)) {
             return Ok(active.path.clone());
         }
         let password = self.ask.password(&volume.name)?;
@@ -220,14 +248,29 @@ impl Work<'_> {
         }
     }
 
+    /// A file system that lost its beginning is repaired from a copy of its superblock before anything else can be done with it.
+    fn led_by_a_copy(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
+        let Some(copy) = lost_superblock(&FileView::open(device)?) else { return Ok(()) };
+        if volume_overlay::existing(&self.dm, device)?.is_some() {
+            return Ok(());
+        }
+        self.tell(format!(
+            "{}: the beginning of the file system is lost; the copy of its superblock at block {} leads to what is left",
+            volume.name, copy.block
+        ))?;
+        self.repaired(volume, device)
+    }
+
     /// Plays a journal back that was left when the NAS died; where that fails, the files are as they were without it.
     fn played_back(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
-        let left = matches!(probe(&FileView::open(device)?)?, Probe::Ext4(found) if found.wants_replay && found.obstacle().is_none());
-        if !left || volume_overlay::existing(&self.dm, device)?.is_some() {
+        if !fsck::wants_replay(device)? || volume_overlay::existing(&self.dm, device)?.is_some() {
             return Ok(());
         }
         match fsck::play_back(&self.dm, &volume.name, device) {
-            Ok(()) => println!("  the NAS died while it wrote: the journal was played back, on an overlay"),
+            Ok(()) => {
+                println!("  the NAS died while it wrote: the journal was played back, on an overlay");
+                case::keep(|case| case.note(format!("played the journal of {} back, on an overlay", volume.name)))?;
+            }
             Err(error) => {
                 println!("  note: {error:#}; the newest changes may be missing");
                 self.outcome = self.outcome.and(Outcome::REPORTED);
