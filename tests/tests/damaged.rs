@@ -1,20 +1,20 @@
-//! Damaged pools on whole disks, repaired in the appliance and read through the kernel, byte by byte: everything that is not
-//! reported unreadable is what QNAP's kernel wrote, and no more is lost than the repair said.
+//! Damaged pools on whole disks, recovered by `auto` to files: every byte that is not reported unreadable is what QNAP's kernel wrote,
+//! exactly the files on lost places are damaged, and the report's numbers are those of the truth.
 
 mod common;
 
-use common::{Loose, Whole, sha256, sparse};
-use serde_json::Value;
+use common::made::{DEVICE, Made};
+use common::recovery::Recovery;
+use common::tree::{Expected, Tree, hash_without, image_of};
+use common::{Loose, Whole, sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use tierlift::block::{FileView, View};
 use tierlift_forge::{Fixture, ForgeOptions, Mirror, Raid};
 use tierlift_ondisk::units::{Bytes, DeviceId, MetaBlock};
 use tierlift_ondisk::view::ReadAt;
 use tierlift_pool::{Pool, ThinReader};
-use tierlift_tests::{Image, Settings};
 
 /// What the sound pool holds: opened once, read as often as needed.
 struct Truth {
@@ -28,8 +28,8 @@ impl Truth {
         Self { pool: Pool::open(Arc::new(fs::read(&loose.tmeta).unwrap())).unwrap(), loose }
     }
 
-    /// Hash of a device with zeros where it is lost.
-    fn hash(&self, device: u64, lost: &[(u64, u64)]) -> String {
+    /// A device, byte by byte.
+    fn bytes(&self, device: u64) -> Vec<u8> {
         let open = |tier: &PathBuf| -> View { Arc::new(FileView::open(tier).unwrap()) };
         let tiers = (0..).zip(self.loose.tiers.iter().map(open)).collect();
         let size = Bytes(self.loose.fixture.truth[&device].sectors * 512);
@@ -38,14 +38,13 @@ impl Truth {
         for (start, piece) in (0..).step_by(1 << 20).zip(bytes.chunks_mut(1 << 20)) {
             reader.read_at(Bytes(start), piece).unwrap();
         }
-        if lost.is_empty() {
-            assert_eq!(sha256(&bytes), self.loose.fixture.truth[&device].sha256, "the truth itself");
-        }
-        for (offset, length) in lost {
-            let start = usize::try_from(*offset).unwrap();
-            bytes[start..start + usize::try_from(*length).unwrap()].fill(0);
-        }
-        sha256(&bytes)
+        assert_eq!(sha256(&bytes), self.loose.fixture.truth[&device].sha256, "the truth itself");
+        bytes
+    }
+
+    /// Hash of a device with zeros where it is lost.
+    fn hash(&self, device: u64, lost: &[(u64, u64)]) -> String {
+        hash_without(&self.bytes(device), lost)
     }
 }
 
@@ -66,42 +65,39 @@ fn without(name: &str, blocks: &[MetaBlock], folder: &Path) -> Fixture {
     fixture
 }
 
-/// Repairs, copies each volume as an image, and holds it against the truth. Answers with how many bytes are lost in all.
-fn assert_repaired(whole: &Whole, truth: &Truth, exit: i32) -> u64 {
-    let target = sparse(&whole.folder().join("target.img"), 1 << 30);
-    assert!(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&target).status().unwrap().success());
-    let settings = whole.attach(Settings::new(&Image::from_environment().unwrap()));
-    let mut machine = settings.writable(&target).boot().unwrap();
-    let device = format!("/dev/vd{}", char::from(b'a' + u8::try_from(whole.forged.disks.len()).unwrap()));
-    let group = &whole.forged.volume_group;
-    let said = machine.run(&["repair", &format!("{group}/tp1"), "--yes", "--json"]).unwrap();
-    assert_eq!(said.code, exit, "{}{}", said.stdout, said.stderr);
-    let told: Value = serde_json::from_str(&said.stdout).unwrap();
-    let chunk = truth.pool.chunk_size().0 * 512;
+/// Recovers all with `auto`; then holds each volume, as an image and by its files, and the report against the truth. Answers with
+/// how many bytes of the volumes are lost in all.
+fn assert_recovered(whole: &Whole, truth: &Truth, exit: i32) -> u64 {
+    let mut recovery = Recovery::run(whole, &[]);
+    assert_eq!(recovery.code, exit, "{}", recovery.said);
     let mut all = 0;
     for volume in &whole.forged.volumes {
-        let loss = told["losses"].as_array().unwrap().iter().find(|loss| loss["device"] == volume.device);
-        let name = format!("{group}/{}", volume.name);
-        let copied = machine.run(&["copy", "--image", &name, &device]).unwrap();
-        let Some(loss) = loss else {
-            assert_ne!(copied.code, 0, "{name} is lost, but was copied");
-            all += truth.loose.fixture.truth[&volume.device].sectors * 512;
+        let name = whole.volume(volume.device);
+        let size = truth.loose.fixture.truth[&volume.device].sectors * 512;
+        let Some((hash, lost)) = recovery.image(&name) else {
+            assert!(
+                recovery.copied(&name).is_none() && recovery.said.contains(&format!("NOT recovered: {name}")),
+                "{name}"
+            );
+            println!("| {} | {name} | nothing of {size} bytes is left |", whole.fixture.name);
+            all += size;
             continue;
         };
-        let read = format!("mount -o ro {device} /mnt && cat /mnt/{group}-{}.img*.json; umount /mnt", volume.name);
-        let image: Value = serde_json::from_str(&machine.shell(&read).unwrap().success().unwrap()).unwrap();
-        let range = |range: &Value| (range["offset"].as_u64().unwrap(), range["length"].as_u64().unwrap());
-        let lost: Vec<(u64, u64)> = image["lost"].as_array().unwrap().iter().map(range).collect();
         let bytes: u64 = lost.iter().map(|(_, length)| length).sum();
-        assert_eq!(image["sha256"], truth.hash(volume.device, &lost), "{name}: wrong bytes, {lost:?} are lost");
-        let said = loss["lost_chunks"].as_u64().unwrap().saturating_mul(chunk);
-        assert!(bytes <= said, "{name}: {bytes} bytes give errors, {said} were told");
-        assert_eq!(copied.code == 0, bytes == 0, "{name}: {}", copied.stdout);
-        println!("{} {name}: {bytes} bytes lost", whole.fixture.name);
+        assert_eq!(hash, truth.hash(volume.device, &lost), "{name}: wrong bytes, {lost:?} are lost");
         all += bytes;
+        let image = whole.folder().join(format!("truth-{}.img", volume.device));
+        let Some(tree) = Tree::read(&image_of(&truth.bytes(volume.device), &image)) else {
+            let file = format!("{}.img", name.replace('/', "-"));
+            let copied = recovery.on_target(&format!("sha256sum {file}*"));
+            assert!(copied.starts_with(&hash), "{name}: {copied}");
+            println!("| {} | {name} | no file system, {bytes} of {size} bytes lost |", whole.fixture.name);
+            continue;
+        };
+        let loss = recovery.assert_files(&name, &tree, &lost);
+        println!("| {} | {name} | {bytes} of {size} bytes lost | {loss:?} |", whole.fixture.name);
     }
-    machine.run(&["deactivate", "--all"]).unwrap().success().unwrap();
-    machine.finish().unwrap();
+    recovery.finish();
     all
 }
 
@@ -112,7 +108,7 @@ fn half() -> ForgeOptions {
 /// A pool that was damaged on purpose, its metadata as they were left; answers with the bytes lost.
 fn genuine(name: &str, exit: i32) -> u64 {
     let base = Fixture::named(name).unwrap().base.unwrap();
-    assert_repaired(&Whole::forge(name, &half()), &Truth::of(&base), exit)
+    assert_recovered(&Whole::forge(name, &half()), &Truth::of(&base), exit)
 }
 
 #[test]
@@ -144,7 +140,7 @@ fn a_stale_superblock_that_looks_right() {
 #[test]
 fn a_full_pool_that_must_be_checked() {
     let truth = Truth::of("F6a-data-full");
-    assert_eq!(assert_repaired(&Whole::forge("F6a-data-full", &half()), &truth, 0), 0);
+    assert_eq!(assert_recovered(&Whole::forge("F6a-data-full", &half()), &truth, 0), 0);
 }
 
 #[test]
@@ -155,7 +151,7 @@ fn a_leaf_lost_on_a_degraded_raid5() {
     let folder = tempfile::tempdir().unwrap();
     let mut whole = Whole::forge_fixture(without("F4-thick-clone", &[leaf], folder.path()), &options);
     whole.forged.disks.remove(1);
-    assert_ne!(assert_repaired(&whole, &truth, 2), 0);
+    assert_ne!(assert_recovered(&whole, &truth, 2), 0);
 }
 
 #[test]
@@ -164,7 +160,7 @@ fn roots_lost_of_a_crashed_pool() {
     let folder = tempfile::tempdir().unwrap();
     let lost = [MetaBlock(0), truth.pool.superblock().details_root];
     let whole = Whole::forge_fixture(without("F7-tier-crash-1", &lost, folder.path()), &half());
-    assert_eq!(assert_repaired(&whole, &truth, 1), 0);
+    assert_eq!(assert_recovered(&whole, &truth, 1), 0);
 }
 
 /// The root of a volume's mapping tree that has leaves below it.
@@ -177,5 +173,50 @@ fn an_inner_node_lost() {
     let (_, inner) = truth.pool.roots().found.into_iter().find(|(_, root)| is_inner(*root)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let whole = Whole::forge_fixture(without("F7-crash-1", &[inner], folder.path()), &half());
-    assert_eq!(assert_repaired(&whole, &truth, 1), 0);
+    assert_eq!(assert_recovered(&whole, &truth, 1), 0);
+}
+
+/// A leaf in the middle of a volume is lost on a degraded array: exactly the files whose blocks it mapped are damaged, in exactly
+/// those ranges, and the directories and inodes at the beginning lead to all others.
+#[test]
+fn files_on_a_lost_leaf_of_a_degraded_raid5() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut made = Made::new(folder.path());
+    let middle = made.leaves[1];
+    made.lose(folder.path(), &[middle]);
+    let options = ForgeOptions { raid: Some(Raid::new(5, 3)), compact: true, ..ForgeOptions::default() };
+    let (volume, mut whole) = (made.volume, Whole::forge_fixture(made.fixture, &options));
+    whole.forged.disks.remove(0);
+    let mut recovery = Recovery::run(&whole, &[]);
+    assert_eq!(recovery.code, 3, "{}", recovery.said);
+    let (name, tree) =
+        (whole.volume(DEVICE), Tree::read(&image_of(&volume, &folder.path().join("truth.img"))).unwrap());
+    let (hash, lost) = recovery.image(&name).unwrap();
+    assert_eq!(hash, hash_without(&volume, &lost));
+    let loss = recovery.assert_files(&name, &tree, &lost);
+    println!("| made, leaf lost, RAID5 | {name} | {loss:?} |");
+    assert!(loss.files > 3 && loss.files < loss.all_files / 2, "{loss:?}");
+    recovery.finish();
+}
+
+/// The first leaf is lost, and with it the superblock of the file system, inodes and directories: copies of the superblock lead to
+/// what is left.
+#[test]
+fn a_file_system_that_lost_its_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut made = Made::new(folder.path());
+    let first = made.leaves[0];
+    made.lose(folder.path(), &[first]);
+    let (volume, whole) = (made.volume, Whole::forge_fixture(made.fixture, &half()));
+    let mut recovery = Recovery::run(&whole, &[]);
+    let (name, tree) =
+        (whole.volume(DEVICE), Tree::read(&image_of(&volume, &folder.path().join("truth.img"))).unwrap());
+    let (hash, lost) = recovery.image(&name).unwrap();
+    assert_eq!(hash, hash_without(&volume, &lost));
+    let unreachable = tree.expect(&lost).into_values().filter(|expected| *expected == Expected::Unreachable).count();
+    println!("{}", recovery.said);
+    assert!(unreachable > 0);
+    let loss = recovery.assert_files(&name, &tree, &lost);
+    println!("| made, first leaf lost | {name} | {unreachable} cannot be reached | {loss:?} |");
+    recovery.finish();
 }

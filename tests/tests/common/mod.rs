@@ -2,6 +2,9 @@
 #![allow(dead_code, reason = "each scenario file uses a part")]
 
 pub mod files;
+pub mod made;
+pub mod recovery;
+pub mod tree;
 
 use sha2::{Digest, Sha256};
 use std::fs::{self, OpenOptions};

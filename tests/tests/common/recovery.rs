@@ -1,0 +1,205 @@
+//! One recovery by `auto` from disks to files, and everything it says held against the truth: each file, each lost range, and each
+//! number in the report.
+
+use super::tree::{Expected, Range, Tree, hash_without};
+use super::{Whole, sparse};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+use tierlift_forge::Forged;
+use tierlift_tests::{Image, Machine, Settings};
+
+/// A machine in which `auto` ran over all disks.
+pub struct Recovery {
+    pub machine: Machine,
+    /// How it ended.
+    pub code: i32,
+    /// What it said.
+    pub said: String,
+    /// The target disk.
+    pub device: String,
+    /// The report as JSON and as text.
+    pub report: Value,
+    pub text: String,
+}
+
+/// What was lost of a volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Loss {
+    pub bytes: u64,
+    pub files: u64,
+    pub all_files: u64,
+    pub nameless: u64,
+}
+
+impl Recovery {
+    /// Recovers everything on the disks, unattended, with snapshots; `words` follow.
+    pub fn run(whole: &Whole, words: &[&str]) -> Self {
+        Self::of(&whole.forged, whole.folder(), words, None)
+    }
+
+    /// The same of any disks, with a password on standard input.
+    pub fn of(forged: &Forged, folder: &Path, words: &[&str], password: Option<&str>) -> Self {
+        let target = sparse(&folder.join("target.img"), 1 << 30);
+        assert!(
+            Command::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-m", "0"]).arg(&target).status().unwrap().success()
+        );
+        let settings = Settings::new(&Image::from_environment().unwrap());
+        let settings = forged.disks.iter().fold(settings, |settings, disk| settings.source(disk));
+        let mut machine = settings.writable(&target).boot().unwrap();
+        let device = format!("/dev/vd{}", char::from(b'a' + u8::try_from(forged.disks.len()).unwrap()));
+        let mut line = vec!["auto", "--yes", "--snapshots", "--target", &device];
+        line.extend(words);
+        let said = match password {
+            Some(password) => machine.run_with_input(&line, &format!("{password}\n")).unwrap(),
+            None => machine.run(&line).unwrap(),
+        };
+        let mut recovery = Self {
+            machine,
+            code: said.code,
+            said: said.stdout + &said.stderr,
+            device,
+            report: Value::Null,
+            text: String::new(),
+        };
+        recovery.report = serde_json::from_str(&recovery.on_target("cat tierlift-case/report.json")).unwrap();
+        recovery.text = recovery.on_target("cat tierlift-case/report.txt");
+        recovery
+    }
+
+    /// What a line of shell says that is run on the target.
+    pub fn on_target(&mut self, line: &str) -> String {
+        let line = format!("mount -o ro {} /mnt && (cd /mnt && {line}); code=$?; umount /mnt; exit $code", self.device);
+        let said = self.machine.shell(&line).unwrap();
+        assert_eq!(said.code, 0, "{line}: {said:?}\n{}", self.said);
+        said.stdout
+    }
+
+    /// What the report says of the copy of a volume; `None` when it was not copied.
+    pub fn copied(&self, volume: &str) -> Option<&Value> {
+        self.report["case"]["copies"].as_array().unwrap().iter().find(|copy| copy["source"] == volume)
+    }
+
+    /// The ranges of a volume that give errors in the appliance, and the hash of the rest: copied as an image, beside the files.
+    pub fn image(&mut self, volume: &str) -> Option<(String, Vec<Range>)> {
+        let target = format!("{}:images", self.device);
+        let copied = self.machine.run(&["copy", "--image", volume, &target]).unwrap();
+        if copied.code & !3 != 0 {
+            return None;
+        }
+        let name = volume.replace('/', "-");
+        let image: Value = serde_json::from_str(&self.on_target(&format!("cat images/{name}.img*.json"))).unwrap();
+        Some((image["sha256"].as_str().unwrap().to_owned(), ranges(&image["lost"])))
+    }
+
+    /// Holds every file of a volume, the manifest and the report's numbers against its file system as it was.
+    pub fn assert_files(&mut self, volume: &str, tree: &Tree, lost: &[Range]) -> Loss {
+        let folder = volume.replace('/', "-");
+        let list = self.on_target(&format!("cd {folder} && find . -type f -exec sha256sum {{}} +"));
+        let on_target: BTreeMap<String, String> =
+            list.lines().map(|line| (line[68..].to_owned(), line[..64].to_owned())).collect();
+        let manifest: Value =
+            serde_json::from_str(&self.on_target(&format!("cat {folder}/tierlift-manifest.json"))).unwrap();
+        let entries = manifest["files"].as_array().unwrap().iter().filter(|entry| entry["kind"] == "file");
+        let mut entries: BTreeMap<String, &Value> =
+            entries.map(|entry| (entry["path"].as_str().unwrap().to_owned(), entry)).collect();
+        let mut loss = Loss { all_files: tree.files.len() as u64, ..Loss::default() };
+        let mut hidden: BTreeMap<&str, &[u8]> = BTreeMap::new();
+        for (path, expected) in tree.expect(lost) {
+            let content = &tree.files[&path];
+            let entry = entries.remove(&path);
+            match expected {
+                Expected::Unreachable => {
+                    assert!(
+                        entry.is_none_or(|entry| entry["state"] == "failed"),
+                        "{path} cannot be reached: {entry:?}"
+                    );
+                    hidden.insert(tree.files.get_key_value(&path).unwrap().0, content);
+                }
+                expected => {
+                    let lost = if let Expected::Damaged(lost) = expected { lost } else { Vec::new() };
+                    let entry = entry.unwrap_or_else(|| panic!("{path} is missing\n{}", self.said));
+                    let state = if lost.is_empty() { "copied" } else { "damaged" };
+                    let suffix = if lost.is_empty() { "" } else { ".damaged" };
+                    let hash = hash_without(content, &lost);
+                    assert_eq!(
+                        (&entry["state"], ranges(&entry["lost"])),
+                        (&state.into(), lost.clone()),
+                        "{path}: {entry}"
+                    );
+                    assert_eq!(entry["sha256"], hash, "{path}");
+                    assert_eq!(on_target.get(&format!("{path}{suffix}")), Some(&hash), "{path} on the target");
+                    loss.bytes += lost.iter().map(|(_, length)| length).sum::<u64>();
+                    loss.files += u64::from(!lost.is_empty());
+                }
+            }
+        }
+        loss.nameless = self.assert_nameless(entries, &on_target, hidden.values().copied().collect());
+        self.assert_numbers(volume, tree, &loss);
+        loss
+    }
+
+    /// What is left in the manifest has no name any more, and is nothing but what cannot be reached.
+    fn assert_nameless(
+        &self,
+        entries: BTreeMap<String, &Value>,
+        on_target: &BTreeMap<String, String>,
+        hidden: Vec<&[u8]>,
+    ) -> u64 {
+        let hidden: BTreeSet<String> = hidden.into_iter().map(super::sha256).collect();
+        let mut whole = 0;
+        for (path, entry) in entries {
+            assert!(path.starts_with("lost+found/"), "{path} is none of the volume's files: {entry}");
+            if entry["state"] == "copied" {
+                let hash = entry["sha256"].as_str().unwrap();
+                assert!(hidden.contains(hash), "{path} is whole, and is no file that was lost");
+                assert_eq!(on_target.get(&path).map(String::as_str), Some(hash), "{path} on the target");
+                whole += 1;
+            }
+        }
+        whole
+    }
+
+    /// The report's counts and its percentages.
+    fn assert_numbers(&self, volume: &str, tree: &Tree, loss: &Loss) {
+        let copy = self.copied(volume).unwrap_or_else(|| panic!("{volume} is not in the report"));
+        let counts = |name: &str| copy["counts"][name].as_u64().unwrap();
+        let unreachable = tree.files.len() as u64 - loss.nameless - loss.files - (counts("copied") - loss.nameless);
+        if unreachable > 0 {
+            // How many there were nobody can know; that there were some must be told.
+            assert!(
+                counts("damaged") > loss.files,
+                "{unreachable} files of {volume} are missing without a word: {copy}"
+            );
+            return;
+        }
+        let bytes: u64 = tree.files.values().map(|content| content.len() as u64).sum();
+        assert_eq!(counts("copied"), loss.all_files - loss.files, "{copy}");
+        assert_eq!((counts("damaged"), counts("failed")), (loss.files, 0), "{copy}");
+        assert_eq!((counts("lost_bytes"), counts("bytes")), (loss.bytes, bytes), "{copy}");
+        let share = |part: u64, all: u64| match part {
+            0 => "0 %".to_owned(),
+            _ => format!("{:.2} %", (part * 10_000 / all) as f64 / 100.0),
+        };
+        if loss.nameless == 0 {
+            let line = format!(
+                "lost: {} of all bytes, {} of all files",
+                share(loss.bytes, bytes),
+                share(loss.files, loss.all_files)
+            );
+            assert!(self.text.contains(&line), "{line} is not in {}", self.text);
+        }
+    }
+
+    /// Ends the machine, proving that no source changed and the kernel is well.
+    pub fn finish(mut self) {
+        self.machine.run(&["deactivate", "--all"]).unwrap().success().unwrap();
+        self.machine.finish().unwrap();
+    }
+}
+
+fn ranges(value: &Value) -> Vec<Range> {
+    let range = |range: &Value| (range["offset"].as_u64().unwrap(), range["length"].as_u64().unwrap());
+    value.as_array().map(|ranges| ranges.iter().map(range).collect()).unwrap_or_default()
+}
