@@ -14,6 +14,8 @@ use tierlift_tests::{Image, Machine, Settings};
 const SAMPLE: &str = "F1-plain-ext4";
 /// Bytes of the protective MBR and the primary partition table.
 const PRIMARY_TABLE: usize = 34 * 512;
+/// Bytes of the first metadata block, which holds the pool's superblock.
+const SUPERBLOCK: usize = 8192;
 
 pub fn run() -> anyhow::Result<()> {
     deps::ensure()?;
@@ -32,7 +34,8 @@ pub fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One half of a mirror, the other lost, and the primary partition table wiped: a bad day, but not the end.
+/// One half of a mirror, the other lost, the primary partition table wiped, and the pool's superblock with it: a bad day, but not the
+/// end.
 fn damaged_disk(fixture: &Fixture, folder: &Path) -> anyhow::Result<Forged> {
     println!("demo: making a QNAP disk around a pool that QNAP's own kernel wrote");
     let options = ForgeOptions { mirror: Mirror::Half, drbd: true, ..ForgeOptions::default() };
@@ -41,6 +44,11 @@ fn damaged_disk(fixture: &Fixture, folder: &Path) -> anyhow::Result<Forged> {
         println!("demo: damaging {}: its mirror half is missing, its primary partition table is wiped", disk.display());
         fs::OpenOptions::new().write(true).open(disk)?.write_all_at(&[0; PRIMARY_TABLE], 0)?;
     }
+    let metadata = forged.placed.iter().find(|volume| volume.name.ends_with("_tmeta"));
+    let piece = metadata.and_then(|volume| volume.pieces.first()).context("the sample pool has no metadata")?;
+    let disk = forged.disks.get(piece.array).context("the sample pool has no disk")?;
+    println!("demo: wiping the superblock of the pool on it");
+    fs::OpenOptions::new().write(true).open(disk)?.write_all_at(&[0; SUPERBLOCK], piece.disk_sector * 512)?;
     Ok(forged)
 }
 
@@ -59,12 +67,8 @@ fn recover(image: &Image, forged: &Forged, target: &Path) -> anyhow::Result<()> 
     let mut machine = settings.writable(target).boot()?;
     println!("demo: ready after {:.1} s", machine.boot_time().as_secs_f64());
     let target = format!("/dev/vd{}", char::from(b'a' + u8::try_from(forged.disks.len())?));
-    let volume = forged.volumes.first().context("the sample pool has no volume")?;
-    let volume = format!("{}/{}", forged.volume_group, volume.name);
     verb(&mut machine, &["scan"])?;
-    verb(&mut machine, &["activate", &volume])?;
-    verb(&mut machine, &["copy", &volume, &target])?;
-    verb(&mut machine, &["deactivate", "--all", "--unmount"])?;
+    verb(&mut machine, &["auto", "--yes", "--target", &target])?;
     verb(&mut machine, &["report"])?;
     machine.finish().context("after the recovery")?;
     println!("demo: the source disk is unchanged, byte for byte");
