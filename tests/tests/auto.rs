@@ -249,7 +249,11 @@ fn power_cuts_cost_nothing_but_time() {
 fn ten_lines() -> Vec<(String, String)> {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
     let (_, behind) = readme.split_once("ten lines**").unwrap();
-    let rows = behind.lines().map(str::trim).skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let rows = behind
+        .lines()
+        .map(str::trim)
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'));
     let plain = |cell: &str| cell.trim().trim_matches('`').to_owned();
     let row = |line: &str| {
         let cells: Vec<String> = line.trim_matches('|').split(" | ").map(plain).collect();
@@ -276,7 +280,8 @@ fn a_person_at_the_prompt_with_the_readme() {
     for (shown, typed) in lines {
         let mut buffer = [0; 4096];
         while !transcript[seen..].trim_end().ends_with(&shown) {
-            let count = line.read(&mut buffer).unwrap_or_else(|error| panic!("{error}, waiting for {shown:?}: {transcript}"));
+            let count =
+                line.read(&mut buffer).unwrap_or_else(|error| panic!("{error}, waiting for {shown:?}: {transcript}"));
             transcript.push_str(&String::from_utf8_lossy(&buffer[..count]));
         }
         seen = transcript.len();

@@ -6,6 +6,7 @@ use crate::activate::bring_up::{Active, Request, bring_up, device_mapper, plan_o
 use crate::activate::fullness;
 use crate::activate::plan::{ModeChoice, Plan, Wish};
 use crate::activate::session::{Candidate, Session};
+use crate::commands::text::say;
 use crate::discover::{MapOf, Wishes};
 use crate::volume;
 use serde_json::json;
@@ -140,9 +141,9 @@ fn list(session: &mut Session, json: bool) -> anyhow::Result<Outcome> {
         let available: Vec<_> = rows.iter().map(|(target, what)| json!({"target": target, "what": what})).collect();
         println!("{}", json!({"schema": SCHEMA, "available": available, "problems": problems}));
     } else {
-        rows.iter().for_each(|(target, what)| println!("{target}  {what}"));
-        problems.iter().for_each(|problem| println!("problem: {problem}"));
-        println!("{}", advice(&rows));
+        rows.iter().for_each(|(target, what)| say!("{target}  {what}"));
+        problems.iter().for_each(|problem| say!("problem: {problem}"));
+        say!("{}", advice(&rows));
     }
     Ok(match (rows.is_empty(), problems.is_empty()) {
         (true, _) => Outcome::UNUSABLE,
@@ -183,7 +184,7 @@ fn show_plans(
         println!("{}", json!({"schema": SCHEMA, "dry_run": true, "volumes": plans}));
     } else {
         plans.iter().for_each(|plan| print!("{}", plan_text(plan)));
-        println!("Nothing was touched (--dry-run).");
+        say!("Nothing was touched (--dry-run).");
     }
     Ok(Outcome::CLEAN)
 }
@@ -228,8 +229,8 @@ fn make(session: &mut Session, targets: &[(usize, Wish)], request: &Request, jso
         );
     } else {
         active.iter().for_each(|volume| print!("{}", active_text(volume)));
-        overlays.iter().for_each(|overlay| println!("{overlay}"));
-        failed.iter().for_each(|error| println!("FAILED: {error}"));
+        overlays.iter().for_each(|overlay| say!("{overlay}"));
+        failed.iter().for_each(|error| say!("FAILED: {error}"));
     }
     let failure = if failed.is_empty() { Outcome::CLEAN } else { Outcome::FAILED };
     let incomplete = active.iter().any(|volume| volume.plan.incomplete);

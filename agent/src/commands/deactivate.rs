@@ -5,6 +5,7 @@ use crate::activate::bring_up::device_mapper;
 use crate::activate::dm::DeviceMapper;
 use crate::activate::execute::{TakenDown, take_down};
 use crate::case;
+use crate::commands::text::say;
 use serde_json::json;
 
 /// Takes activated volumes away. Overlays go with the last volume that needs them.
@@ -58,10 +59,10 @@ fn tell(done: &TakenDown, json: bool) {
         println!("{}", json!({"schema": "tierlift.deactivate/1", "result": done}));
         return;
     }
-    done.unmounted.iter().for_each(|place| println!("unmounted {}", place.display()));
+    done.unmounted.iter().for_each(|place| say!("unmounted {}", place.display()));
     match done.removed.as_slice() {
-        [] => println!("no device was taken away"),
-        removed => println!("taken away: {}", removed.join(", ")),
+        [] => say!("no device was taken away"),
+        removed => say!("taken away: {}", removed.join(", ")),
     }
-    done.busy.iter().for_each(|busy| println!("STILL IN USE: {busy}"));
+    done.busy.iter().for_each(|busy| say!("STILL IN USE: {busy}"));
 }

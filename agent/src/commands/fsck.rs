@@ -9,6 +9,7 @@ use crate::activate::volume_overlay::{self, Fill};
 use crate::activate::{dm::DeviceMapper, sysfs};
 use crate::block::FileView;
 use crate::case;
+use crate::commands::text::say;
 use crate::ext4::{Probe, SuperblockCopy, first_from, lost_superblock, probe};
 use crate::extract::mount::readable;
 use crate::fsck::{self, Said, Way};
@@ -207,9 +208,9 @@ fn undo(dm: &DeviceMapper, target: &str, device: &Path) -> anyhow::Result<Outcom
     let removed = volume_overlay::remove(dm, device)?;
     if removed {
         case::keep(|case| case.note(format!("took the overlay of {target} away: it is as it was found again")))?;
-        println!("{target} is as it was found again.");
+        say!("{target} is as it was found again.");
     } else {
-        println!("{target} has no overlay: there is nothing to undo.");
+        say!("{target} has no overlay: there is nothing to undo.");
     }
     Ok(Outcome::CLEAN)
 }

@@ -6,6 +6,7 @@ use crate::activate::bring_up::{Request, bring_up, device_mapper};
 use crate::activate::session::Session;
 use crate::activate::volume_overlay;
 use crate::case::{self, Mounted};
+use crate::commands::text::say;
 use crate::extract::mount::{Done, default_directory, mount_read_only};
 use crate::unlock::crypt;
 use serde_json::json;
@@ -42,8 +43,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         println!("{answer}");
     } else {
         let state = if done.already { "was mounted" } else { "is mounted" };
-        println!("{} {state} read-only on {}", args.target, directory.display());
-        done.notes.iter().for_each(|note| println!("  note: {note}"));
+        say!("{} {state} read-only on {}", args.target, directory.display());
+        done.notes.iter().for_each(|note| say!("  note: {note}"));
     }
     Ok(if incomplete { Outcome::DAMAGE } else { Outcome::CLEAN })
 }

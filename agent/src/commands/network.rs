@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use crate::case;
+use crate::commands::text::say;
 use crate::network::adapters::{self, Adapter, Fixed};
 use crate::network::{share, smb};
 use crate::unlock::prompt;
@@ -93,15 +94,15 @@ fn show(json: bool) -> anyhow::Result<()> {
         );
         return Ok(());
     }
-    adapters.iter().for_each(|adapter| println!("{}", line(adapter)));
+    adapters.iter().for_each(|adapter| say!("{}", line(adapter)));
     if adapters.is_empty() {
-        println!("No network adapter was found.");
+        say!("No network adapter was found.");
     }
     if let Some(share) = mounted {
-        println!("{share} is mounted on {}: copy VG/LV {}/FOLDER", smb::MOUNT_POINT, smb::MOUNT_POINT);
+        say!("{share} is mounted on {}: copy VG/LV {}/FOLDER", smb::MOUNT_POINT, smb::MOUNT_POINT);
     }
     if share::running().is_some() {
-        println!("Files are shared by SFTP; to end it: share stop");
+        say!("Files are shared by SFTP; to end it: share stop");
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::activate::plan::{ModeChoice, Wish};
 use crate::activate::session::Session;
 use crate::activate::stack;
 use crate::case::{self, RepairedPool};
+use crate::commands::text::say;
 use crate::interrupt::Open;
 use crate::repair::{self, Loss, Preview, Repaired, VolumeFiles, Wanted};
 use crate::volume;
@@ -236,15 +237,15 @@ fn undo(session: &Session, wanted: &Wanted) -> anyhow::Result<Outcome> {
     let group = session.inventory.volume_groups.get(wanted.group).context("no such volume group")?;
     let name = format!("{}/{}", group.name, wanted.pool);
     if !repair::forget(&group.id, &wanted.pool)? {
-        println!("Pool {name} was not repaired: there is nothing to undo.");
+        say!("Pool {name} was not repaired: there is nothing to undo.");
         return Ok(Outcome::CLEAN);
     }
     case::keep(|case| {
         case.note(format!("undid the repair of pool {name}"));
         case.repairs.retain(|repair| repair.pool != name);
     })?;
-    println!("The repair of pool {name} is undone: it is read as it was found again.");
-    println!("Volumes that are active now stay as they are until `tierlift deactivate --all --unmount`.");
+    say!("The repair of pool {name} is undone: it is read as it was found again.");
+    say!("Volumes that are active now stay as they are until `tierlift deactivate --all --unmount`.");
     Ok(Outcome::CLEAN)
 }
 
@@ -282,7 +283,7 @@ fn agreed(preview: &Preview) -> anyhow::Result<bool> {
     if preview.nothing_left() || !std::io::stdin().is_terminal() {
         return Ok(false);
     }
-    println!(
+    say!(
         "New metadata will be written beside the case; the disks are not touched, and `tierlift repair --undo` goes back."
     );
     print!("Repair pool {}? Type yes: ", preview.name);

@@ -1,6 +1,7 @@
 //! `tierlift report`: the case so far.
 
 use super::Outcome;
+use super::text::print_lines;
 use crate::activate::bring_up::device_mapper;
 use crate::activate::{fullness, is_appliance, kernel_log};
 use crate::case;
@@ -29,7 +30,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     if args.json {
         println!("{}", json!({"schema": "tierlift.report/1", "case": case, "machine": machine}));
     } else {
-        print!("{}", text(&case, &machine));
+        print_lines(&text(&case, &machine))?;
     }
     let trouble = machine.kernel_trouble.is_some_and(|lines| !lines.is_empty());
     let damaged = case.copies.iter().any(|copy| copy.counts.damaged > 0);

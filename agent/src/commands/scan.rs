@@ -8,6 +8,7 @@ mod text;
 pub(super) use findings::is_internal;
 
 use super::lvm::TextArgs;
+use super::text::print_lines;
 use super::{Failure, Outcome};
 use crate::block::FileView;
 use crate::discover::{self, MapOf, Proposal, Wishes};
@@ -61,7 +62,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     if args.json {
         print_json(&inventory, &pools, proposals.as_deref(), &findings)?;
     } else {
-        print!("{}", text::tree(&inventory, &pools, &findings));
+        print_lines(&text::tree(&inventory, &pools, &findings))?;
         proposals.iter().for_each(|proposals| print!("{}", text::proposals(proposals)));
     }
     match &findings.nothing_usable {

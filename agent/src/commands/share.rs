@@ -2,6 +2,7 @@
 
 use super::{Failure, Outcome};
 use crate::case;
+use crate::commands::text::say;
 use crate::network::adapters;
 use crate::network::share::{self, Access, USER};
 use serde_json::json;
@@ -39,7 +40,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         Verb::Stop => {
             share::stop()?;
             case::keep(|case| case.note("sharing by SFTP ended"))?;
-            println!("Nothing is shared any more.");
+            say!("Nothing is shared any more.");
             Ok(Outcome::CLEAN)
         }
     }
@@ -64,16 +65,16 @@ fn start(key: Option<&str>, port: u16, json: bool) -> anyhow::Result<Outcome> {
         );
         return Ok(Outcome::CLEAN);
     }
-    println!("Files can be fetched by SFTP, read-only, until `share stop`:");
+    say!("Files can be fetched by SFTP, read-only, until `share stop`:");
     for address in &addresses {
-        println!("  address      {}", address.split('/').next().unwrap_or(address));
+        say!("  address      {}", address.split('/').next().unwrap_or(address));
     }
-    println!("  port         {port}\n  user         {USER}");
+    say!("  port         {port}\n  user         {USER}");
     match &access.password {
-        Some(password) => println!("  password     {password}"),
-        None => println!("  password     none: only your key is let in"),
+        Some(password) => say!("  password     {password}"),
+        None => say!("  password     none: only your key is let in"),
     }
-    println!("  server key   {}", access.fingerprint);
-    println!("The volumes are where they are mounted, below /mnt. To mount one: mount VG/LV");
+    say!("  server key   {}", access.fingerprint);
+    say!("The volumes are where they are mounted, below /mnt. To mount one: mount VG/LV");
     Ok(Outcome::CLEAN)
 }

@@ -5,6 +5,7 @@ use super::{Failure, Outcome};
 use crate::activate::bring_up::{bring_up, device_mapper};
 use crate::block::FileView;
 use crate::case;
+use crate::commands::text::say;
 use crate::ext4::{Probe, probe};
 use crate::unlock::candidates::{Candidate, of_key_file, of_password};
 use crate::unlock::{crypt, prompt};
@@ -96,8 +97,8 @@ fn tell(args: &Args, path: &Path, found: Option<&Candidate>) -> anyhow::Result<O
         println!("{}", json!({"schema": "tierlift.unlock/1", "target": args.target, "path": path, "opened_with": how}));
     } else {
         let how = how.map_or("it was open already".to_owned(), |how| format!("opened with {how}"));
-        println!("{}: readable as {}, read-only; {how}", args.target, path.display());
-        println!("Next: `tierlift mount {}`, or `tierlift copy {} TARGET`.", args.target, args.target);
+        say!("{}: readable as {}, read-only; {how}", args.target, path.display());
+        say!("Next: `tierlift mount {}`, or `tierlift copy {} TARGET`.", args.target, args.target);
     }
     Ok(Outcome::CLEAN)
 }

@@ -1,6 +1,7 @@
 //! The case on the target disk, so that a power cut or a reboot loses nothing.
 
 use crate::case::{self, AutoState, Case};
+use crate::commands::text::say;
 use crate::commands::{Failure, Outcome};
 use crate::inventory::Inventory;
 use anyhow::Context;
@@ -40,7 +41,7 @@ impl Journal {
                 }
                 .into());
             }
-            println!("Going on with the recovery that is on the target.");
+            say!("Going on with the recovery that is on the target.");
         }
         case::keep(|case| journal.begin(case, earlier, groups))?;
         Ok(journal)

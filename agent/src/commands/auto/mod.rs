@@ -20,6 +20,7 @@ use crate::activate::dm::DeviceMapper;
 use crate::activate::execute::take_down;
 use crate::activate::session::Session;
 use crate::case::{self, Found};
+use crate::commands::text::say;
 use crate::extract::room;
 use crate::extract::target::Target;
 use crate::report;
@@ -100,11 +101,8 @@ fn on_target(
 ) -> anyhow::Result<Outcome> {
     let journal = Journal::open(&target.folder, &session.inventory)?;
     if let Some(outcome) = journal.finished().filter(|_| !args.again) {
-        println!(
-            "This recovery was finished before: nothing is done. The report is in {}.",
-            journal.folder().display()
-        );
-        println!("--again compares everything once more.");
+        say!("This recovery was finished before: nothing is done. The report is in {}.", journal.folder().display());
+        say!("--again compares everything once more.");
         return Ok(outcome);
     }
     let request = args.stack.clone().request_or_active();
@@ -150,7 +148,7 @@ impl Work<'_> {
         let chosen = self.choose_volumes(args)?;
         self.repair_pools(&chosen)?;
         let room = room::free(&self.target.folder)?;
-        println!("Room on the target: {}.", room.human());
+        say!("Room on the target: {}.", room.human());
         for volume in &chosen {
             self.journal.save()?;
             self.recover(volume, args.from_snapshots)?;
@@ -189,7 +187,7 @@ impl Work<'_> {
     }
 
     fn say_the_end(&self) {
-        println!(
+        say!(
             "\nFinished. Each volume has a folder on {}; the report is in tierlift-case beside them.",
             self.target_name
         );
@@ -199,6 +197,6 @@ impl Work<'_> {
             code if code & 6 != 0 => "Some files are damaged or missing: the report names them.",
             _ => "Everything was copied and verified; something had to be repaired for it (see the report).",
         };
-        println!("{state}");
+        say!("{state}");
     }
 }

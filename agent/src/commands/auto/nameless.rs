@@ -6,6 +6,7 @@ use super::volumes::Chosen;
 use crate::activate::bring_up::bring_up;
 use crate::block::FileView;
 use crate::commands::Outcome;
+use crate::commands::text::say;
 use crate::ext4::{Probe, probe};
 use crate::extract::copy::{self, Done, Job};
 use crate::extract::lost_found::FOLDER;
@@ -21,14 +22,14 @@ impl Work<'_> {
         if !matches!(probe(&FileView::open(&readable(&self.dm, &device)?)?), Ok(Probe::Ext4(_))) {
             return Ok(());
         }
-        println!("  checking the file system (nothing is changed)");
+        say!("  checking the file system (nothing is changed)");
         let said = match fsck::run(&readable(&self.dm, &device)?, Way::Look) {
             Ok(said) => said,
             // Nothing was missed so far, and nothing is lost by not knowing more.
             Err(error) if done.counts.damaged == 0 => return self.not_checked(volume, &format!("{error:#}")),
             Err(error) => return Err(error),
         };
-        said.summary().iter().for_each(|line| println!("    {line}"));
+        said.summary().iter().for_each(|line| say!("    {line}"));
         // A check that may change nothing gives up where it cannot read; a repair goes on behind that.
         let gave_up = said.failed() && done.counts.damaged > 0;
         if !gave_up && !said.kinds.keys().any(|kind| kind.contains(FOLDER)) {
@@ -37,9 +38,9 @@ impl Work<'_> {
                 false => Ok(()),
             };
         }
-        println!("  parts of the file system cannot be reached any more; a repair may find files without a name");
+        say!("  parts of the file system cannot be reached any more; a repair may find files without a name");
         if let Err(error) = self.repaired(volume, &device) {
-            println!("  {error:#}");
+            say!("  {error:#}");
             return Ok(());
         }
         let directory = default_directory(&active.plan.device);

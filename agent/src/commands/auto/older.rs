@@ -8,6 +8,7 @@ use crate::activate::bring_up::bring_up;
 use crate::activate::plan::Wish;
 use crate::block::FileView;
 use crate::case::{self, Counts};
+use crate::commands::text::say;
 use crate::ext4::{FoundName, lost_names};
 use crate::extract::copy::{self, Job, is_whole};
 use crate::extract::lost_found::{self, Names};
@@ -64,9 +65,7 @@ impl Work<'_> {
 
     /// Names in directory blocks of the volume as it was found, before any repair.
     fn left_names(&mut self, volume: &Chosen, nameless: &[u64]) -> anyhow::Result<BTreeMap<u64, FoundName>> {
-        println!(
-            "  looking for names in directory blocks and the journal (the inodes and all unclaimed blocks are read)"
-        );
+        say!("  looking for names in directory blocks and the journal (the inodes and all unclaimed blocks are read)");
         let active = bring_up(&self.dm, &mut self.session, volume.group, &volume.wish, &self.request)?;
         let device = self.opened(volume, &active)?;
         Ok(lost_names(&FileView::open(&device)?, &nameless.iter().copied().collect()))
@@ -105,7 +104,7 @@ impl Work<'_> {
     }
 
     pub(super) fn tell(&self, text: String) -> anyhow::Result<()> {
-        println!("  {text}");
+        say!("  {text}");
         case::keep(|case| case.note(text))
     }
 

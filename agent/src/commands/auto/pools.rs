@@ -5,6 +5,7 @@ use super::volumes::Chosen;
 use crate::activate::stack;
 use crate::case;
 use crate::commands::text::print_lines;
+use crate::commands::text::say;
 use crate::commands::{Outcome, repair};
 use crate::repair::{self as new_metadata, Preview};
 use std::collections::BTreeSet;
@@ -24,7 +25,7 @@ impl Work<'_> {
         if damaged.is_empty() {
             return Ok(());
         }
-        println!("New metadata are written beside the case; the disks are not touched, and what is lost gives errors.");
+        say!("New metadata are written beside the case; the disks are not touched, and what is lost gives errors.");
         if !self.ask.go_on("Repair before copying?")? {
             case::keep(|case| case.note("the user left the damaged pools unrepaired"))?;
             return Ok(());
@@ -35,7 +36,7 @@ impl Work<'_> {
     /// What a repair of the volume's pool gives, when it needs one.
     fn look_through(&mut self, volume: &Chosen) -> anyhow::Result<Option<Preview>> {
         let wanted = repair::wanted(&self.session, volume.group, &volume.wish)?;
-        println!("Checking pool {} ...", wanted.pool);
+        say!("Checking pool {} ...", wanted.pool);
         let preview = match repair::preview(&self.session, &wanted) {
             Ok(preview) => preview,
             Err(error) => {
@@ -46,7 +47,7 @@ impl Work<'_> {
         repair::drawn(&self.session, &wanted, &preview)?;
         let outcome = repair::outcome(&preview);
         if outcome == Outcome::CLEAN {
-            println!("Pool {} is sound.", preview.name);
+            say!("Pool {} is sound.", preview.name);
             return Ok(None);
         }
         let files = repair::files(&self.session, &wanted, &preview);

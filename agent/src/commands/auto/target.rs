@@ -6,6 +6,7 @@ use crate::activate::session::Session;
 use crate::activate::{ioctl, signature, sysfs};
 use crate::block::FileView;
 use crate::case::programs;
+use crate::commands::text::say;
 use crate::commands::{Failure, Outcome};
 use anyhow::Context;
 use std::fs::File;
@@ -37,21 +38,16 @@ fn refusal(device: &Path, why: &str) -> anyhow::Error {
 
 fn asked(session: &Session, ask: &Questions) -> anyhow::Result<String> {
     let sources = session.sources();
-    println!("Disks that are no part of the NAS:");
+    say!("Disks that are no part of the NAS:");
     let free = session.inventory.disks.iter().filter(|disk| !sources.contains(&disk.path));
     let mut any = false;
     for disk in free {
         any = true;
-        println!(
-            "  {}  {}  {}",
-            disk.path.display(),
-            disk.size.human(),
-            disk.content.as_deref().unwrap_or(&disk.table)
-        );
-        disk.partitions.iter().for_each(|part| println!("    partition {}: {}", part.number, part.content));
+        say!("  {}  {}  {}", disk.path.display(), disk.size.human(), disk.content.as_deref().unwrap_or(&disk.table));
+        disk.partitions.iter().for_each(|part| say!("    partition {}: {}", part.number, part.content));
     }
     if !any {
-        println!("  none: attach a disk for the files and start again, or name a folder");
+        say!("  none: attach a disk for the files and start again, or name a folder");
     }
     let answer = ask.line("Where shall the files go? (a disk with a file system, or a blank one) ", "")?;
     if answer.is_empty() { Err(Failure::usage("no target was named").into()) } else { Ok(answer) }
@@ -106,8 +102,8 @@ fn agreed(device: &Path, ask: &Questions) -> anyhow::Result<Option<Kind>> {
         return Ok(None);
     }
     let (size, name) = (FileView::open(device)?.size().human(), device.display());
-    println!("{name} ({size}) is blank. A file system would be made on it: ext4 for Linux or another NAS;");
-    println!("for a Windows machine type '{name} ntfs', for Windows and macOS '{name} exfat'.");
+    say!("{name} ({size}) is blank. A file system would be made on it: ext4 for Linux or another NAS;");
+    say!("for a Windows machine type '{name} ntfs', for Windows and macOS '{name} exfat'.");
     let answer = ask.line(&format!("Type {name} once more to have it formatted: "), "")?;
     Ok(kind_typed(&answer, device))
 }
@@ -144,7 +140,7 @@ fn format(device: &Path, kind: Kind, sources: &[PathBuf]) -> anyhow::Result<()> 
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         anyhow::bail!("{} cannot be formatted: {program} says: {said}", device.display());
     }
-    println!("{} was formatted ({}).", device.display(), kind.name());
+    say!("{} was formatted ({}).", device.display(), kind.name());
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use crate::activate::{stack, volume_overlay};
 use crate::block::FileView;
 use crate::case::{self, Copied, Mounted};
 use crate::commands::scan::is_internal;
+use crate::commands::text::say;
 use crate::commands::{Failure, Outcome, activate, fsck};
 use crate::ext4::{Probe, lost_superblock, probe};
 use crate::extract::copy::{self, Done, Job};
@@ -55,9 +56,9 @@ impl Work<'_> {
             let message = "no volume was found on the disks; `tierlift scan` tells what is there and what is missing";
             return Err(Failure::unusable(message).into());
         }
-        println!("Volumes:");
+        say!("Volumes:");
         for (number, volume) in (1..).zip(&all) {
-            println!("  {number}  {}", volume.name);
+            say!("  {number}  {}", volume.name);
         }
         let answer = self.ask.line("Which shall be copied? (numbers with commas between; Enter for all) ", "")?;
         pick(all, &answer)
@@ -87,7 +88,7 @@ impl Work<'_> {
 
     /// One volume's whole way. What fails is told and does not stop the others, unless the target cannot take more.
     pub(super) fn recover(&mut self, volume: &Chosen, fetch: bool) -> anyhow::Result<()> {
-        println!("\n{}:", volume.name);
+        say!("\n{}:", volume.name);
         if self.nothing_is_left(volume)? {
             self.outcome = self.outcome.and(Outcome::DAMAGE);
             return self.tell(format!(
@@ -141,9 +142,13 @@ impl Work<'_> {
     fn copied(&mut self, volume: &Chosen, done: Done) -> anyhow::Result<()> {
         self.outcome = self.outcome.and(copy::outcome(&done.counts));
         let counts = &done.counts;
-        println!(
+        say!(
             "{}: {} files copied and read back, {} were there already, {} damaged, {} not copied",
-            volume.name, counts.copied, counts.identical, counts.damaged, counts.failed
+            volume.name,
+            counts.copied,
+            counts.identical,
+            counts.damaged,
+            counts.failed
         );
         let manifest = self.target.name_on_target(&self.target_name, &done.manifest);
         let copied = done.copied(&volume.name, &self.target_name, manifest);
@@ -157,7 +162,7 @@ impl Work<'_> {
 
     /// Files of a file system that is not mounted.
     fn without_mount(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
-        println!("  its files are read without the kernel");
+        say!("  its files are read without the kernel");
         let target = self.target.folder.join(image::file_name(&volume.name));
         let job = Job { name: volume.name.clone(), source: device.to_owned(), target, force: false };
         match userland::copy(&job, &mut |line| eprintln!("copy: {line}")) {
@@ -168,11 +173,11 @@ impl Work<'_> {
 
     /// A volume without a file system, as an image file.
     fn image(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
-        println!("  no file system is on it (a LUN, a disk of another machine?): it is copied as an image file");
+        say!("  no file system is on it (a LUN, a disk of another machine?): it is copied as an image file");
         let target = self.target.folder.join(format!("{}.img", image::file_name(&volume.name)));
         let done = image::copy(device, &target)?;
         self.outcome = self.outcome.and(copy::outcome(&done.counts));
-        println!("{}: copied and read back, {} bytes of it lost", volume.name, done.counts.lost_bytes);
+        say!("{}: copied and read back, {} bytes of it lost", volume.name, done.counts.lost_bytes);
         let manifest = self.target.name_on_target(&self.target_name, &done.path);
         let copied = Copied {
             source: volume.name.clone(),
@@ -188,7 +193,7 @@ impl Work<'_> {
     /// Where the volume's files are to be seen; the volume itself when it has no file system.
     fn shown(&mut self, volume: &Chosen) -> anyhow::Result<Shown> {
         let active = bring_up(&self.dm, &mut self.session, volume.group, &volume.wish, &self.request)?;
-        active.plan.warnings.iter().for_each(|warning| println!("  note: {warning}"));
+        active.plan.warnings.iter().for_each(|warning| say!("  note: {warning}"));
         if active.plan.incomplete {
             self.outcome = self.outcome.and(Outcome::DAMAGE);
         }
@@ -203,7 +208,7 @@ impl Work<'_> {
                 if said.failed() {
                     return Ok(Shown::Raw(device));
                 }
-                println!("  {error:#}");
+                say!("  {error:#}");
                 if self.is_beyond_the_kernel(&device)? {
                     return Ok(Shown::Unmountable(readable(&self.dm, &device)?));
                 }
@@ -211,13 +216,13 @@ impl Work<'_> {
                 match mount_read_only(&self.dm, &active.path, &directory) {
                     Ok(done) => done,
                     Err(error) => {
-                        println!("  {error:#}");
+                        say!("  {error:#}");
                         return Ok(Shown::Unmountable(readable(&self.dm, &device)?));
                     }
                 }
             }
         };
-        done.notes.iter().for_each(|note| println!("  note: {note}"));
+        done.notes.iter().for_each(|note| say!("  note: {note}"));
         let mounted =
             Mounted { target: volume.name.clone(), directory: directory.clone(), notes: done.notes, active: true };
         case::keep(|case| case.mounted(mounted))?;
@@ -236,8 +241,7 @@ impl Work<'_> {
         let password = self.ask.password(&volume.name)?;
         let candidates = password.map(|password| of_password(&password.0)).unwrap_or_default();
         let name = format!("{}-unlocked", active.plan.device);
-        let found =
-            crypt::open(&active.path, &name, &candidates, |_, candidate| println!("  trying {}", candidate.what))?;
+        let found = crypt::open(&active.path, &name, &candidates, |_, candidate| say!("  trying {}", candidate.what))?;
         match found {
             Some(_) => Ok(Path::new("/dev/mapper").join(name)),
             None => Err(Failure::unusable(format!(
@@ -268,11 +272,11 @@ impl Work<'_> {
         }
         match fsck::play_back(&self.dm, &volume.name, device) {
             Ok(()) => {
-                println!("  the NAS died while it wrote: the journal was played back, on an overlay");
+                say!("  the NAS died while it wrote: the journal was played back, on an overlay");
                 case::keep(|case| case.note(format!("played the journal of {} back, on an overlay", volume.name)))?;
             }
             Err(error) => {
-                println!("  note: {error:#}; the newest changes may be missing");
+                say!("  note: {error:#}; the newest changes may be missing");
                 self.outcome = self.outcome.and(Outcome::REPORTED);
                 case::keep(|case| case.note(format!("{error:#}; the newest changes may be missing")))?;
             }
@@ -287,14 +291,14 @@ impl Work<'_> {
             return Err(Failure::unusable(format!("{}: not repaired, as you wished", volume.name)).into());
         }
         let said = fsck::repair(&self.dm, &volume.name, device)?;
-        said.summary().iter().for_each(|line| println!("  {line}"));
+        said.summary().iter().for_each(|line| say!("  {line}"));
         self.outcome = self.outcome.and(Outcome::DAMAGE);
         Ok(())
     }
 
     /// Tells and notes what could not be done.
     pub(super) fn failed(&mut self, what: &str, error: &anyhow::Error) -> anyhow::Result<()> {
-        println!("  NOT recovered: {what}: {error:#}");
+        say!("  NOT recovered: {what}: {error:#}");
         self.outcome = self.outcome.and(Outcome::FAILED);
         case::keep(|case| case.note(format!("{what} could not be recovered: {error:#}")))
     }
