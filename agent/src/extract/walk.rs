@@ -103,7 +103,7 @@ impl Walk {
 }
 
 /// All names that can be read, and the error that ended the reading early.
-fn names_in(entries: std::fs::ReadDir) -> (Vec<OsString>, Option<io::Error>) {
+pub(super) fn names_in(entries: std::fs::ReadDir) -> (Vec<OsString>, Option<io::Error>) {
     let mut names = Vec::new();
     for entry in entries {
         match entry {
