@@ -119,6 +119,7 @@ impl Work<'_> {
             "{}: {} files copied and read back, {} were there already, {} damaged, {} not copied",
             volume.name, counts.copied, counts.identical, counts.damaged, counts.failed
         );
+        counts.differences().iter().for_each(|told| println!("  {told}"));
         let manifest = self.target.name_on_target(&self.target_name, &done.manifest);
         let copied = done.copied(&volume.name, &self.target_name, manifest);
         case::keep(|case| case.copied(copied))
@@ -144,6 +145,10 @@ impl Work<'_> {
     fn image(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
         println!("  no file system is on it (a LUN, a disk of another machine?): it is copied as an image file");
         let target = self.target.folder.join(format!("{}.img", image::file_name(&volume.name)));
+        // Another volume may fit.
+        if let Err(error) = image::check(device, &self.target.folder) {
+            return self.failed(&volume.name, &error);
+        }
         let done = image::copy(device, &target)?;
         self.outcome = self.outcome.and(copy::outcome(&done.counts));
         println!("{}: copied and read back, {} bytes of it lost", volume.name, done.counts.lost_bytes);
