@@ -93,7 +93,7 @@ fn check_folder(folder: &Path, sources: &[PathBuf]) -> anyhow::Result<()> {
     if std::fs::metadata(there).is_ok_and(|found| !found.is_dir()) {
         return Err(Failure::usage(format!("{} is no folder", there.display())).into());
     }
-    let carrier = sysfs::carrier_of(there).with_context(|| format!("{} cannot be looked at", there.display()))?;
+    let carrier = sysfs::device_under(there).with_context(|| format!("{} cannot be looked at", there.display()))?;
     let disks = sysfs::disks_under(carrier);
     match sources.iter().find(|source| shares_disk(source, &disks)) {
         Some(source) => Err(refusal(folder, &format!("it lies on source disk {}", source.display())).into()),
