@@ -35,7 +35,7 @@ const MD_WHAT: &str = "an md array member";
 const DRBD_WHAT: &str = "DRBD metadata";
 const LVM_WHAT: &str = "an LVM physical volume";
 
-const FIXED: [Magic; 18] = [
+const FIXED: [Magic; 20] = [
     sacred(0, MD, MD_WHAT),
     sacred(4096, MD, MD_WHAT),
     sacred(0, b"LABELONE", LVM_WHAT),
@@ -49,11 +49,15 @@ const FIXED: [Magic; 18] = [
     // The disk GUID of the partition table, and the label of the file system on it.
     sacred(568, &APPLIANCE_DISK, "the boot disk of the appliance"),
     sacred(0x47, b"TIERLIFT   FAT32", "what the appliance boots from"),
+    // Its maker overwrites the place of ext4's magic, but not the other way round; Btrfs's place is nobody else's, so what
+    // was made over it later comes first.
+    common(0, b"XFSB", XFS),
     common(1080, &[0x53, 0xef], EXT),
     common(3, b"EXFAT   ", EXFAT),
     common(3, b"NTFS    ", NTFS),
     common(0x52, b"FAT32", VFAT),
     common(0x36, b"FAT1", VFAT),
+    common(BTRFS_AT, b"_BHRfS_M", BTRFS),
     common(512, b"EFI PART", "a partition table"),
     common(4096, b"EFI PART", "a partition table"),
 ];
@@ -66,6 +70,13 @@ pub const EXFAT: &str = "exfat";
 pub const NTFS: &str = "ntfs3";
 /// See [`EXT`].
 pub const VFAT: &str = "vfat";
+
+/// See [`EXT`].
+pub const XFS: &str = "xfs";
+/// See [`EXT`].
+pub const BTRFS: &str = "btrfs";
+/// Where Btrfs keeps its magic: at byte 64 of the superblock, which lies at 64 KiB.
+const BTRFS_AT: u64 = (64 << 10) + 64;
 
 /// All signs found on a device.
 ///
@@ -156,12 +167,27 @@ mod tests {
 
     #[test]
     fn ordinary_content_is_told_but_not_sacred() {
-        for (at, bytes, what) in
-            [(1080, &[0x53, 0xef][..], EXT), (3, b"NTFS    ", NTFS), (510, &[0x55, 0xaa], "a partition table")]
-        {
+        let cases: [(usize, &[u8], &str); 5] = [
+            (1080, &[0x53, 0xef], EXT),
+            (3, b"NTFS    ", NTFS),
+            (0, b"XFSB", XFS),
+            (65_600, b"_BHRfS_M", BTRFS),
+            (510, &[0x55, 0xaa], "a partition table"),
+        ];
+        for (at, bytes, what) in cases {
             assert_eq!(found(&disk(at, bytes)).unwrap(), [Signature { what, sacred: false }]);
         }
         assert!(found(&disk(0, &[])).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_was_made_over_an_older_file_system_comes_first() {
+        let mut disk = disk(65_600, b"_BHRfS_M");
+        disk[1080..1082].copy_from_slice(&[0x53, 0xef]);
+        let signs: Vec<&str> = found(&disk).unwrap().into_iter().map(|sign| sign.what).collect();
+        assert_eq!(signs, [EXT, BTRFS]);
+        // Too small for a superblock of Btrfs: not there, and no error.
+        assert!(found(&vec![0; 65_603]).unwrap().is_empty());
     }
 
     #[test]

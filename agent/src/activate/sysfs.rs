@@ -46,6 +46,22 @@ pub fn carrier_of(path: &Path) -> io::Result<DeviceNumber> {
     Ok(std::fs::metadata(path)?.dev().into())
 }
 
+/// Number of the device that a folder's file system lies on. Btrfs has a number of its own, which tells nothing of a disk: there the
+/// kernel's list of mounts names the device (one of them, where it has several).
+///
+/// # Errors
+/// When the path does not exist, or the kernel's list cannot be read.
+pub fn device_under(path: &Path) -> io::Result<DeviceNumber> {
+    let number = carrier_of(path)?;
+    if number.major != 0 {
+        return Ok(number);
+    }
+    let flags = (rustix::fs::AtFlags::empty(), rustix::fs::StatxFlags::MNT_ID);
+    let id = rustix::fs::statx(rustix::fs::CWD, path, flags.0, flags.1)?.stx_mnt_id;
+    let named = mount_table()?.find_map(|line| Numberless::read(&line).filter(|mount| mount.id == id)?.device());
+    Ok(named.unwrap_or(number))
+}
+
 /// Kernel names of the disks under a device: of a partition its disk, of a stacked device all disks below.
 pub fn disks_under(number: DeviceNumber) -> Vec<String> {
     let mut disks = Vec::new();
@@ -121,9 +137,38 @@ pub fn disks() -> Vec<PathBuf> {
 /// # Errors
 /// When the kernel's list cannot be read.
 pub fn mounts_of(number: DeviceNumber) -> io::Result<Vec<PathBuf>> {
+    let behind = |line: &str| {
+        let mount = Numberless::read(line)?;
+        (mount.device() == Some(number)).then_some(mount.place)
+    };
+    Ok(mount_table()?.filter_map(|line| mount_point(&line, number).or_else(|| behind(&line))).collect())
+}
+
+fn mount_table() -> io::Result<impl Iterator<Item = String>> {
     let table = BufReader::new(File::open("/proc/self/mountinfo")?);
-    let lines = table.lines().take(MAX_MOUNTS).map_while(Result::ok);
-    Ok(lines.filter_map(|line| mount_point(&line, number)).collect())
+    Ok(table.lines().take(MAX_MOUNTS).map_while(Result::ok))
+}
+
+/// A mount that does not have the number of its device: Btrfs, or one that has none.
+struct Numberless {
+    id: u64,
+    place: PathBuf,
+    source: PathBuf,
+}
+
+impl Numberless {
+    /// From a line "36 35 0:42 / /mnt rw … - btrfs /dev/sdb1 rw".
+    fn read(line: &str) -> Option<Self> {
+        let (front, back) = line.split_once(" - ")?;
+        let mut words = front.split(' ');
+        let id = words.next()?.parse().ok()?;
+        words.nth(1)?.starts_with("0:").then_some(())?;
+        Some(Self { id, place: unescape(words.nth(1)?), source: unescape(back.split(' ').nth(1)?) })
+    }
+
+    fn device(&self) -> Option<DeviceNumber> {
+        self.source.is_absolute().then(|| number_of(&self.source).ok().flatten())?
+    }
 }
 
 /// The mount point in a line "36 35 253:2 / /mnt rw … - ext4 /dev/dm-2 ro", if it is of that device.
@@ -168,6 +213,17 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_without_the_number_of_its_device_names_it() {
+        let line = r"36 35 0:42 /sub /mnt/my\040disk rw,relatime shared:1 - btrfs /dev/sdb1 rw,subvol=/sub";
+        let mount = Numberless::read(line).unwrap();
+        assert_eq!((mount.id, mount.place, mount.source), (36, "/mnt/my disk".into(), "/dev/sdb1".into()));
+        assert!(Numberless::read("36 35 253:2 / /mnt rw - ext4 /dev/dm-2 rw").is_none());
+        assert!(Numberless::read("garbage").is_none() && Numberless::read("1 2 0:3 - x").is_none());
+        let memory = Numberless::read("36 35 0:42 / /run rw - tmpfs tmpfs rw").unwrap();
+        assert_eq!(memory.device(), None);
+    }
+
+    #[test]
     fn files_are_no_block_devices() {
         assert_eq!(number_of(Path::new("/dev/null")).unwrap(), None);
         assert!(number_of(Path::new("/does/not/exist")).is_err());
@@ -177,5 +233,6 @@ mod tests {
     fn where_proc_is_mounted_is_known() {
         let number = carrier_of(Path::new("/proc")).unwrap();
         assert!(mounts_of(number).unwrap().contains(&PathBuf::from("/proc")));
+        assert_eq!(device_under(Path::new("/proc")).unwrap(), number);
     }
 }

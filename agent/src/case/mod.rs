@@ -4,11 +4,13 @@
 //! Verbs append to it; `report` tells it.
 
 mod chunk_map;
+mod counts;
 mod found;
 pub mod programs;
 mod store;
 
 pub use chunk_map::{ChunkMap, ChunkState};
+pub use counts::Counts;
 pub use store::{keep, load, location, read};
 
 use crate::volume::choice::Choices;
@@ -140,37 +142,6 @@ pub struct Copied {
     /// The part of it that went into SHA-256 and into reading back what was written.
     #[serde(default)]
     pub verifying_milliseconds: u64,
-}
-
-/// Counts of a copy.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Files copied and read back.
-    pub copied: u64,
-    /// Files found identical on the target.
-    pub identical: u64,
-    /// Files with unreadable ranges.
-    pub damaged: u64,
-    /// Things that could not be copied at all.
-    pub failed: u64,
-    /// Directories.
-    pub directories: u64,
-    /// Symbolic links.
-    pub symlinks: u64,
-    /// Sockets, pipes and devices: listed, not copied.
-    pub special: u64,
-    /// Owners, times or attributes the target could not take.
-    pub attributes_dropped: u64,
-    /// Bytes of files copied or found identical.
-    pub bytes: u64,
-    /// Bytes that could not be read.
-    pub lost_bytes: u64,
-    /// Files among them that a repair of the file system left without a name, in lost+found.
-    #[serde(default)]
-    pub nameless: u64,
-    /// Their bytes.
-    #[serde(default)]
-    pub nameless_bytes: u64,
 }
 
 /// Something that was done.

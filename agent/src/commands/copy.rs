@@ -171,6 +171,7 @@ fn image_to(args: &Args, volume: &str, session: &mut Session, target: &target::T
     let active = bring_up(&device_mapper()?, session, group, &wish, &args.stack.clone().request_or_active())?;
     let device = crypt::opened(&active.path);
     std::fs::create_dir_all(&target.folder).with_context(|| format!("{} cannot be made", target.folder.display()))?;
+    image::check(&device, &target.folder)?;
     let done = image::copy(&device, &target.folder.join(format!("{}.img", image::file_name(volume))))?;
     let manifest = target.name_on_target(&args.target, &done.path);
     let (source, target) = (volume.to_owned(), args.target.clone());
@@ -241,9 +242,7 @@ fn tell(done: &Copied, json: bool) {
     if counts.special > 0 {
         println!("Left out: {} sockets, pipes, devices or other file systems", counts.special);
     }
-    if counts.attributes_dropped > 0 {
-        println!("{} owners, times or attributes could not be kept on the target", counts.attributes_dropped);
-    }
+    counts.differences().iter().for_each(|told| println!("{told}"));
     println!("Every file with its SHA-256: {}", done.manifest);
 }
 

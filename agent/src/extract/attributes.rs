@@ -1,5 +1,6 @@
 //! Owners, modes, times and extended attributes, as far as the target can take them.
 
+use crate::case::Counts;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
@@ -15,26 +16,65 @@ use std::path::Path;
 const MAX_XATTR: usize = 64 << 10;
 /// Room for the list of most files.
 const USUAL_XATTR: usize = 512;
+/// Permissions, with the set-id and sticky bits.
+const MODE: u32 = 0o7777;
 
-/// Gives `to` the attributes of `from`; answers how many kinds of them the target did not take.
-pub fn transfer(from: &Path, found: &Metadata, to: &Path) -> u64 {
-    let mut dropped = 0_u64;
-    let mut need = |done: bool| dropped = dropped.saturating_add(u64::from(!done));
-    let (owner, group) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
-    need(fchownat(nix::fcntl::AT_FDCWD, to, Some(owner), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW).is_ok());
-    need(extended(from, to));
-    if !found.is_symlink() {
-        // After the owner, because a change of owner takes the set-id bits away.
-        need(std::fs::set_permissions(to, Permissions::from_mode(found.mode() & 0o7777)).is_ok());
-    }
-    need(times(found, to));
-    dropped
+/// A clock of FAT counts in steps of two seconds.
+pub(super) const CLOCK_STEP: u64 = 2;
+
+/// What a target did not take of the attributes of one thing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Its owner or group.
+    pub owner: bool,
+    /// Its mode.
+    pub mode: bool,
+    /// The time of its last change.
+    pub times: bool,
+    /// An extended attribute, or several.
+    pub extended: bool,
 }
 
-fn times(found: &Metadata, to: &Path) -> bool {
+impl Dropped {
+    /// Adds it to the counts.
+    pub fn count(self, counts: &mut Counts) {
+        for (dropped, counter) in [
+            (self.owner, &mut counts.owners_dropped),
+            (self.mode, &mut counts.modes_dropped),
+            (self.times, &mut counts.times_dropped),
+            (self.extended, &mut counts.extended_dropped),
+        ] {
+            *counter = counter.saturating_add(u64::from(dropped));
+            counts.attributes_dropped = counts.attributes_dropped.saturating_add(u64::from(dropped));
+        }
+    }
+}
+
+/// Gives `to` the attributes of `from`; answers what the target did not take.
+pub fn transfer(from: &Path, found: &Metadata, to: &Path) -> Dropped {
+    let (owner, group) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
+    // What they answer is not enough to go by: FAT and exFAT take a mode without a complaint and keep another.
+    let _ = fchownat(nix::fcntl::AT_FDCWD, to, Some(owner), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW);
+    let extended = !extended(from, to);
+    if !found.is_symlink() {
+        // After the owner, because a change of owner takes the set-id bits away.
+        let _ = std::fs::set_permissions(to, Permissions::from_mode(found.mode() & MODE));
+    }
     let accessed = TimeSpec::new(found.atime(), found.atime_nsec());
     let modified = TimeSpec::new(found.mtime(), found.mtime_nsec());
-    utimensat(nix::fcntl::AT_FDCWD, to, &accessed, &modified, UtimensatFlags::NoFollowSymlink).is_ok()
+    let _ = utimensat(nix::fcntl::AT_FDCWD, to, &accessed, &modified, UtimensatFlags::NoFollowSymlink);
+    Dropped { extended, ..differing(found, std::fs::symlink_metadata(to).ok().as_ref()) }
+}
+
+/// What is not on the target as it should be; all of it, when nobody can look.
+fn differing(found: &Metadata, there: Option<&Metadata>) -> Dropped {
+    let mode = |of: &Metadata| if of.is_symlink() { 0 } else { of.mode() & MODE };
+    Dropped {
+        owner: there.is_none_or(|there| (there.uid(), there.gid()) != (found.uid(), found.gid())),
+        mode: there.is_none_or(|there| mode(there) != mode(found)),
+        times: there.is_none_or(|there| there.mtime().abs_diff(found.mtime()) > CLOCK_STEP),
+        extended: false,
+    }
 }
 
 /// Whether every extended attribute (access control lists are among them) came over.
@@ -77,7 +117,7 @@ mod tests {
         std::fs::set_permissions(&from, Permissions::from_mode(0o640)).unwrap();
         let takes_attributes = lsetxattr(&from, "user.note", b"hello", XattrFlags::empty()).is_ok();
         times_of(&from, 1_000_000_000);
-        assert_eq!(transfer(&from, &std::fs::metadata(&from).unwrap(), &to), 0);
+        assert_eq!(transfer(&from, &std::fs::metadata(&from).unwrap(), &to), Dropped::default());
         let found = std::fs::metadata(&to).unwrap();
         assert_eq!((found.mode() & 0o7777, found.mtime()), (0o640, 1_000_000_000));
         if takes_attributes {
@@ -95,6 +135,30 @@ mod tests {
     #[test]
     fn what_the_target_does_not_take_is_counted() {
         let found = std::fs::metadata("/").unwrap();
-        assert!(transfer(Path::new("/"), &found, Path::new("/does/not/exist")) >= 3);
+        let dropped = transfer(Path::new("/"), &found, Path::new("/does/not/exist"));
+        assert!(dropped.owner && dropped.mode && dropped.times);
+        let mut counts = Counts::default();
+        Dropped { extended: false, ..dropped }.count(&mut counts);
+        let expected = Counts {
+            attributes_dropped: 3,
+            owners_dropped: 1,
+            modes_dropped: 1,
+            times_dropped: 1,
+            ..Counts::default()
+        };
+        assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn what_the_target_takes_and_does_not_keep_is_seen() {
+        let files = [tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap()];
+        let found = |number: usize| std::fs::metadata(files[number].path()).unwrap();
+        times_of(files[0].path(), 1_000_000_000);
+        times_of(files[1].path(), 1_000_000_002);
+        assert_eq!(differing(&found(0), Some(&found(1))), Dropped::default());
+        times_of(files[1].path(), 1_000_000_003);
+        std::fs::set_permissions(files[1].path(), Permissions::from_mode(0o755)).unwrap();
+        let expected = Dropped { mode: true, times: true, ..Dropped::default() };
+        assert_eq!(differing(&found(0), Some(&found(1))), expected);
     }
 }

@@ -3,7 +3,7 @@
 //! Putting each file on the disk by itself would cost more than writing it. So files are gathered under numbers in a folder of their
 //! own, put on the disk together, read back, and only then given their names.
 
-use super::copy::{Stop, judge};
+use super::copy::{Place, Stop, judge};
 use super::file::{self, Content, Nowhere, Sparse};
 use super::manifest::Entry;
 use crate::unfinished::Unfinished;
@@ -21,10 +21,8 @@ const MOST_FILES: usize = 512;
 
 /// A file that was written.
 pub(super) struct Written {
-    /// Path below the root of the copy.
-    pub path: PathBuf,
-    /// Where it was read.
-    pub source: PathBuf,
+    /// Where it was read, and where it goes.
+    pub place: Place,
     /// What is known of the source.
     pub found: Metadata,
     /// For the manifest.
@@ -66,13 +64,7 @@ impl Batch {
     }
 
     /// Reads a file and writes it under a number.
-    pub(super) fn write(
-        &mut self,
-        input: &File,
-        (path, source): (&Path, &Path),
-        found: &Metadata,
-        entry: Entry,
-    ) -> Result<(), Stop> {
+    pub(super) fn write(&mut self, input: &File, place: &Place, found: &Metadata, entry: Entry) -> Result<(), Stop> {
         let part = self.folder.join(self.next.to_string());
         self.next = self.next.saturating_add(1);
         let make = || File::options().read(true).write(true).create_new(true).mode(0o600).open(&part);
@@ -89,8 +81,8 @@ impl Batch {
             let _ = fs::remove_file(&part);
         })?;
         self.bytes = self.bytes.saturating_add(size);
-        let (path, source, found) = (path.to_owned(), source.to_owned(), found.clone());
-        self.files.push(Written { path, source, found, entry, content, part, _guard: guard });
+        let (place, found) = (place.clone(), found.clone());
+        self.files.push(Written { place, found, entry, content, part, _guard: guard });
         Ok(())
     }
 

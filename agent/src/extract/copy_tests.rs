@@ -1,4 +1,7 @@
+use super::entries::same_file;
 use super::*;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
 struct Disks {
@@ -28,8 +31,27 @@ impl Disks {
     }
 
     fn copy(&self, force: bool) -> anyhow::Result<Done> {
-        let job = Job { name: "vg1/lv1".into(), source: self.path("src"), target: self.path("dst"), force };
-        run(&job, &mut |_| {})
+        run(&self.job(force), &mut |_| {})
+    }
+
+    fn job(&self, force: bool) -> Job {
+        Job { name: "vg1/lv1".into(), source: self.path("src"), target: self.path("dst"), force }
+    }
+
+    /// A copy as if the target were of this kind.
+    fn copy_on(&self, kind: Kind) -> Done {
+        std::fs::create_dir_all(self.path("dst")).unwrap();
+        run_on(kind, &self.job(false), &mut |_| {}).unwrap()
+    }
+
+    /// What is on the target, but for what is Tierlift's own.
+    fn listed(&self) -> Vec<String> {
+        let root = self.path("dst");
+        let met = Walk::new(&root).unwrap().filter_map(|met| match met {
+            Met::Enter(path) | Met::Entry(path, _) => Some(path.to_str().unwrap().to_owned()),
+            _ => None,
+        });
+        met.filter(|path| !path.is_empty() && !path.starts_with("tierlift-manifest")).collect()
     }
 }
 
@@ -106,19 +128,161 @@ fn an_impossible_size_costs_only_that_file() {
 }
 
 #[test]
-fn a_full_or_failing_target_stops_the_copy() {
-    for code in [nix::libc::ENOSPC, nix::libc::EDQUOT, nix::libc::EIO, nix::libc::EROFS] {
-        assert!(matches!(judge(io::Error::from_raw_os_error(code), "x"), Stop::Target(_)), "{code}");
-    }
-    for code in [nix::libc::EINVAL, nix::libc::ENAMETOOLONG, nix::libc::EFBIG] {
-        assert!(matches!(judge(io::Error::from_raw_os_error(code), "x"), Stop::File(..)), "{code}");
-    }
-}
-
-#[test]
 fn a_single_file_can_be_copied() {
     let disks = Disks::new();
     let job = Job { name: "one".into(), source: disks.path("src/one"), target: disks.path("dst"), force: false };
     assert_eq!(run(&job, &mut |_| {}).unwrap().counts.copied, 1);
     assert_eq!(disks.read("dst/one"), "first");
+}
+
+/// The entry of the manifest for a path of the source.
+fn manifested(done: &Done, path: &str) -> Entry {
+    let object: serde_json::Value = serde_json::from_slice(&std::fs::read(&done.manifest).unwrap()).unwrap();
+    let found = object["files"].as_array().unwrap().iter().find(|file| file["path"] == path).unwrap();
+    serde_json::from_value(found.clone()).unwrap()
+}
+
+/// A source with names that Windows does not take.
+fn strange() -> Disks {
+    let disks = Disks::new();
+    std::fs::create_dir_all(disks.path("src/12:30/Sub")).unwrap();
+    disks.put("src/12:30/Sub/what?", "below");
+    disks.put("src/README", "large");
+    disks.put("src/readme", "small");
+    std::fs::hard_link(disks.path("src/one"), disks.path("src/one|two")).unwrap();
+    std::fs::set_permissions(disks.path("src/12:30"), std::fs::Permissions::from_mode(0o500)).unwrap();
+    disks
+}
+
+#[test]
+fn names_are_written_as_windows_takes_them() {
+    let disks = strange();
+    let done = disks.copy_on(Kind::Ntfs);
+    assert_eq!((done.counts.names_changed, done.counts.failed, done.counts.copied), (4, 0, 6), "{:?}", done.losses);
+    let small = manifested(&done, "readme").written_as.unwrap();
+    assert!(small.starts_with("readme~"), "{small}");
+    let mut expected = [
+        "12：30",
+        "12：30/Sub",
+        "12：30/Sub/what？",
+        "README",
+        "dir",
+        "dir/empty",
+        "dir/two",
+        "one",
+        "one｜two",
+        &small,
+    ];
+    expected.sort_unstable();
+    let mut listed = disks.listed();
+    listed.sort_unstable();
+    assert_eq!(listed, expected);
+    assert_eq!((disks.read(&format!("dst/{small}")), disks.read("dst/README")), ("small".into(), "large".into()));
+    assert!(same_file(&disks.path("dst/one"), &disks.path("dst/one｜two")));
+    assert_eq!(std::fs::metadata(disks.path("dst/12：30")).unwrap().permissions().mode() & 0o777, 0o500);
+    assert_eq!(manifested(&done, "12:30").written_as.as_deref(), Some("12：30"));
+    assert_eq!(manifested(&done, "12:30/Sub").written_as, None);
+    assert_eq!(manifested(&done, "one|two").written_as.as_deref(), Some("one｜two"));
+    assert_eq!(outcome(&done.counts), Outcome::REPORTED);
+}
+
+#[test]
+fn a_second_run_finds_changed_names_again() {
+    let disks = strange();
+    let first = disks.copy_on(Kind::Ntfs);
+    let listed = disks.listed();
+    let again = disks.copy_on(Kind::Ntfs);
+    assert_eq!((again.counts.copied, again.counts.identical, again.counts.failed), (0, 6, 0), "{:?}", again.losses);
+    assert_eq!((again.counts.names_changed, disks.listed()), (first.counts.names_changed, listed.clone()));
+    // Without the lines of the first run, and with a part of what it wrote gone.
+    std::fs::remove_file(disks.path("dst/tierlift-manifest.lines")).unwrap();
+    std::fs::remove_file(disks.path("dst/README")).unwrap();
+    let third = disks.copy_on(Kind::Ntfs);
+    assert_eq!((third.counts.copied, third.counts.identical, disks.listed()), (1, 5, listed));
+    assert_eq!((disks.read("dst/README"), manifested(&third, "readme").state), ("large".into(), State::Identical));
+}
+
+#[test]
+fn a_single_file_has_the_name_it_has_in_its_folder() {
+    let disks = strange();
+    let small = manifested(&disks.copy_on(Kind::Ntfs), "readme").written_as.unwrap();
+    std::fs::create_dir(disks.path("alone")).unwrap();
+    let job = Job { source: disks.path("src/readme"), target: disks.path("alone"), ..disks.job(false) };
+    run_on(Kind::Ntfs, &job, &mut |_| {}).unwrap();
+    assert_eq!(disks.read(&format!("alone/{small}")), "small");
+}
+
+#[test]
+fn on_linux_names_stay() {
+    let disks = strange();
+    let done = disks.copy_on(Kind::Unix);
+    assert_eq!((done.counts.names_changed, disks.read("dst/12:30/Sub/what?")), (0, "below".into()));
+    assert_eq!(outcome(&done.counts), Outcome::CLEAN);
+}
+
+#[test]
+fn links_that_the_target_cannot_hold_are_in_the_manifest() {
+    let disks = Disks::new();
+    std::os::unix::fs::symlink("dir/two", disks.path("src/link")).unwrap();
+    let strange = std::ffi::OsStr::from_bytes(b"b\xe4r");
+    std::os::unix::fs::symlink(strange, disks.path("src/other")).unwrap();
+    for kind in [Kind::Exfat, Kind::Fat] {
+        let done = disks.copy_on(kind);
+        assert_eq!((done.counts.symlinks_dropped, done.counts.failed, done.counts.symlinks), (2, 0, 0));
+        assert!(done.losses.is_empty() && disks.path("dst/link").symlink_metadata().is_err());
+        let entry = manifested(&done, "link");
+        let why = "the target has no symbolic links; it leads to dir/two";
+        assert_eq!((entry.state, entry.why.as_deref()), (State::Skipped, Some(why)));
+        assert!(manifested(&done, "other").why.unwrap().ends_with("(bytes 62e472)"));
+        assert_eq!(outcome(&done.counts), Outcome::REPORTED);
+    }
+    assert_eq!(disks.copy_on(Kind::Ntfs).counts.symlinks, 2);
+}
+
+#[test]
+fn a_file_that_fat_does_not_hold_is_told_before_and_costs_only_itself() {
+    let disks = Disks::new();
+    std::fs::create_dir(disks.path("dst")).unwrap();
+    File::create(disks.path("src/film.mkv")).unwrap().set_len(4 << 30).unwrap();
+    let mut told = Vec::new();
+    let done = run_on(Kind::Fat, &disks.job(false), &mut |line| told.push(line.to_owned())).unwrap();
+    assert!(told[0].contains("film.mkv"), "{told:?}");
+    assert_eq!((done.counts.copied, done.counts.failed, done.counts.damaged), (2, 1, 0));
+    assert_eq!(done.losses, ["film.mkv: FAT holds no files of 4 GiB and more; use exFAT, NTFS or ext4"]);
+}
+
+#[test]
+fn a_damaged_file_is_told_with_the_name_that_it_got() {
+    let disks = strange();
+    disks.put("src/12:30/end.", "all of it");
+    let mut tell = |_: &str| {};
+    std::fs::create_dir_all(disks.path("dst/12：30")).unwrap();
+    let job = disks.job(false);
+    let mut copy = Copy::begin(Kind::Exfat, &job, &mut tell).unwrap();
+    let place = copy.place("12:30/end.".into());
+    let found = std::fs::metadata(&place.source).unwrap();
+    // Shorter than its inode says: its end is lost.
+    disks.put("src/12:30/end.", "all");
+    copy.entry(place, &found).unwrap();
+    copy.settle().unwrap();
+    assert_eq!((copy.done.counts.damaged, copy.done.counts.lost_bytes, copy.done.counts.names_changed), (1, 6, 1));
+    assert_eq!(disks.read("dst/12：30/end．.damaged"), "all\0\0\0\0\0\0");
+    copy.done.manifest = copy.manifest.finish(&copy.done.counts, true).unwrap();
+    let entry = manifested(&copy.done, "12:30/end.");
+    assert_eq!((entry.state, entry.written_as.as_deref()), (State::Damaged, Some("end．.damaged")));
+}
+
+#[test]
+fn a_further_name_becomes_a_file_where_there_are_no_links() {
+    let disks = Disks::new();
+    std::fs::hard_link(disks.path("src/one"), disks.path("src/same")).unwrap();
+    for run in 0..2 {
+        let done = disks.copy_on(Kind::Exfat);
+        let written = if run == 0 { (3, 0) } else { (0, 3) };
+        assert_eq!((done.counts.copied, done.counts.identical), written);
+        assert_eq!((done.counts.hard_links_dropped, done.counts.failed), (1, 0), "{:?}", done.losses);
+        assert_eq!(outcome(&done.counts), Outcome::CLEAN);
+    }
+    assert_eq!(disks.read("dst/same"), "first");
+    assert!(!same_file(&disks.path("dst/one"), &disks.path("dst/same")));
 }

@@ -1,8 +1,10 @@
 //! A volume that carries no file system we know (a LUN, a disk of another machine) as one sparse image file.
 
 use super::file::{self, Content, Nowhere, Sparse, hex};
+use super::kind::Kind;
 use crate::block::FileView;
 use crate::case::Counts;
+use crate::commands::{Failure, Outcome};
 use crate::pace::Heartbeat;
 use crate::unfinished::Unfinished;
 use anyhow::{Context, ensure};
@@ -20,6 +22,25 @@ pub struct Imaged {
     pub counts: Counts,
     /// What is lost, in sentences.
     pub losses: Vec<String>,
+}
+
+/// Refuses a target whose file system does not hold a file as large as the device.
+///
+/// # Errors
+/// When it does not, or one of them cannot be asked.
+pub fn check(device: &Path, folder: &Path) -> anyhow::Result<()> {
+    let size = FileView::open(device)?.size().0;
+    let kind = Kind::of(folder).with_context(|| format!("{}: its file system cannot be asked", folder.display()))?;
+    refused(kind, size)
+}
+
+fn refused(kind: Kind, size: u64) -> anyhow::Result<()> {
+    match kind.refusal(size) {
+        Some(why) => {
+            Err(Failure { outcome: Outcome::FAILED, message: format!("the image is too large: {why}") }.into())
+        }
+        None => Ok(()),
+    }
 }
 
 /// Copies a device to `target` (`target.damaged` when parts of it cannot be read) and reads the file back; its SHA-256 and its
@@ -113,6 +134,13 @@ mod tests {
         assert_eq!(copy(&device, &target).unwrap().counts.identical, 1);
         std::fs::write(&target, vec![1; 300_000]).unwrap();
         assert!(copy(&device, &target).unwrap_err().to_string().contains("something else"));
+    }
+
+    #[test]
+    fn an_image_that_fat_does_not_hold_is_refused() {
+        assert!(refused(Kind::Fat, 4 << 30).unwrap_err().to_string().contains("FAT holds no files of 4 GiB"));
+        refused(Kind::Fat, 1 << 30).unwrap();
+        refused(Kind::Exfat, 4 << 40).unwrap();
     }
 
     #[test]

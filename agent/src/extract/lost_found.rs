@@ -14,6 +14,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::kind::Kind;
+use super::names::acceptable;
 use super::walk::{Met, Walk};
 use crate::ext4::FoundName;
 
@@ -153,6 +155,7 @@ pub fn sort(tree: &Path, names: &Names) -> anyhow::Result<Option<Sorted>> {
         fs::remove_dir_all(&view).with_context(|| format!("{} cannot be made anew", view.display()))?;
     }
     fs::create_dir_all(&view).with_context(|| format!("{} cannot be made", view.display()))?;
+    let kind = Kind::of(&view).with_context(|| format!("{}: its file system cannot be asked", view.display()))?;
     let mut sorted = Sorted::default();
     let mut list =
         String::from("What lies in lost+found, by content. Nothing was renamed: these are further names.\n\n");
@@ -160,7 +163,7 @@ pub fn sort(tree: &Path, names: &Names) -> anyhow::Result<Option<Sorted>> {
         let Ok(found) = fs::symlink_metadata(&path) else { continue };
         let content = Content::of(&path);
         let name = names.called(inode, &found);
-        let link = view.join(content.kind).join(file_name(inode, &content, name.as_ref()));
+        let link = view.join(content.kind).join(file_name(kind, inode, &content, name.as_ref()));
         fs::create_dir_all(view.join(content.kind))?;
         let linked = fs::hard_link(&path, &link).is_ok();
         tell(&mut list, inode, tree, &path, linked.then_some(link.as_path()), &content, name.as_ref());
@@ -178,15 +181,15 @@ pub fn sort(tree: &Path, names: &Names) -> anyhow::Result<Option<Sorted>> {
     Ok(Some(sorted))
 }
 
-/// The name behind the number, or the number with the ending of its kind.
-fn file_name(inode: u64, content: &Content, name: Option<&Called<'_>>) -> String {
+/// The name behind the number, as the target takes it, or the number with the ending of its kind.
+fn file_name(kind: Kind, inode: u64, content: &Content, name: Option<&Called<'_>>) -> String {
     let name = match name {
         Some(Called::Proven(name)) => name.path.file_name(),
         Some(Called::Left(name)) => Some(OsStr::from_bytes(&name.name)),
         None => None,
     };
     match name {
-        Some(name) => format!("{inode}-{}", name.to_string_lossy()),
+        Some(name) => acceptable(kind, format!("{inode}-{}", name.to_string_lossy()).as_bytes()).into_owned(),
         None => format!("{inode}.{}", content.ending),
     }
 }
@@ -361,6 +364,14 @@ mod tests {
         let later = time + std::time::Duration::from_secs(1);
         File::options().write(true).open(&lost).unwrap().set_modified(later).unwrap();
         assert_eq!(sort(tree.path(), &names).unwrap().unwrap().named, 0);
+    }
+
+    #[test]
+    fn a_proposed_name_is_one_that_the_target_takes() {
+        let content = Content { kind: "others", mime: "", ending: "bin", complete: None };
+        let found = FoundName { name: b"a:b".to_vec(), block: 77, in_journal: false };
+        let name = |kind| file_name(kind, 12, &content, Some(&Called::Left(&found)));
+        assert_eq!((name(Kind::Unix), name(Kind::Ntfs)), ("12-a:b".into(), "12-a：b".into()));
     }
 
     #[test]

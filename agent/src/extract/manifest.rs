@@ -8,6 +8,7 @@ use crate::case::Counts;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
@@ -37,7 +38,7 @@ pub enum State {
     Damaged,
     /// Not copied.
     Failed,
-    /// A socket, pipe or device, or another file system: not copied by design.
+    /// A socket, pipe or device, another file system, or a symbolic link that the target has no place for: not copied by design.
     Skipped,
 }
 
@@ -49,7 +50,7 @@ pub struct Entry {
     /// The path's bytes in hexadecimal, when `path` could not keep them.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path_hex: Option<String>,
-    /// "file", "directory", "symlink", "special".
+    /// "file", "hardlink", "directory", "symlink", "special".
     pub kind: String,
     /// Size in bytes.
     pub size: u64,
@@ -60,7 +61,7 @@ pub struct Entry {
     pub sha256: Option<String>,
     /// What became of it.
     pub state: State,
-    /// Name on the target, when it is another one.
+    /// Name on the target, when it is another one. That of a directory holds for everything below it, too.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub written_as: Option<String>,
     /// What could not be read.
@@ -87,6 +88,16 @@ impl Entry {
             written_as: None,
             lost: Vec::new(),
             why: None,
+        }
+    }
+
+    /// The path's bytes.
+    fn bytes(&self) -> Cow<'_, [u8]> {
+        let digits = self.path_hex.as_ref().map(|digits| digits.as_bytes().chunks(2));
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        match digits.and_then(|pairs| pairs.map(byte).collect()) {
+            Some(bytes) => Cow::Owned(bytes),
+            None => Cow::Borrowed(self.path.as_bytes()),
         }
     }
 }
@@ -153,7 +164,7 @@ impl Manifest {
         if self.known.is_empty() {
             return None;
         }
-        self.known.get(&key(path.to_string_lossy().as_bytes()))
+        self.known.get(&key(path.as_os_str().as_bytes()))
     }
 
     /// Adds an entry.
@@ -235,9 +246,10 @@ fn read_lines(path: &Path, source: &str, force: bool, known: &mut HashMap<[u8; 1
     while let Some(line) = next_line(&mut reader)? {
         // The last line of an interrupted copy may be half of one.
         let Ok(entry) = serde_json::from_slice::<Entry>(&line) else { continue };
-        if let (State::Copied | State::Identical, Some(sha256)) = (entry.state, entry.sha256) {
+        if let (State::Copied | State::Identical, Some(sha256)) = (entry.state, &entry.sha256) {
             if known.len() < MAX_KNOWN {
-                known.insert(key(entry.path.as_bytes()), Known { size: entry.size, mtime: entry.mtime, sha256 });
+                let sha256 = sha256.clone();
+                known.insert(key(&entry.bytes()), Known { size: entry.size, mtime: entry.mtime, sha256 });
             }
         }
     }
@@ -272,6 +284,21 @@ mod tests {
         // Interrupted at once a second time: nothing is forgotten.
         let third = Manifest::begin(folder.path(), "vg1/lv1", false).unwrap();
         assert_eq!(third.known(Path::new("a")), Some(&known));
+    }
+
+    #[test]
+    fn names_that_are_no_text_are_not_mixed_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manifest = Manifest::begin(folder.path(), "vg1/lv1", false).unwrap();
+        let paths = [&b"b\xe4r"[..], b"b\xf6r"].map(|bytes| Path::new(std::ffi::OsStr::from_bytes(bytes)));
+        for (path, sha256) in paths.iter().zip(["one", "two"]) {
+            let sha256 = Some(sha256.to_owned());
+            manifest.add(&Entry { sha256, ..Entry::new(path, "file", State::Copied) }).unwrap();
+        }
+        manifest.flush().unwrap();
+        drop(manifest);
+        let again = Manifest::begin(folder.path(), "vg1/lv1", false).unwrap();
+        assert_eq!(paths.map(|path| again.known(path).unwrap().sha256.clone()), ["one", "two"]);
     }
 
     #[test]

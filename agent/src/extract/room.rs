@@ -1,6 +1,8 @@
 //! Whether a target has room for everything, asked before anything is written.
 
+use super::kind::Kind;
 use super::manifest;
+use super::walk::{Met, Walk};
 use crate::commands::{Failure, Outcome};
 use anyhow::Context;
 use std::os::unix::fs::MetadataExt;
@@ -55,9 +57,36 @@ pub fn check(source: &Path, target: &Path) -> anyhow::Result<()> {
     Err(Failure { outcome: Outcome::FAILED, message }.into())
 }
 
+/// What people are told before a copy to a file system that does not hold every file; `None` when it holds all.
+pub(super) fn too_large(kind: Kind, source: &Path) -> Option<String> {
+    kind.refusal(u64::MAX)?;
+    let walk = Walk::new(source).ok()?;
+    let mut large = walk.filter_map(|met| match met {
+        Met::Entry(path, found) if found.is_file() => Some((kind.refusal(found.len())?, path)),
+        _ => None,
+    });
+    let (why, first) = large.next()?;
+    let count = large.count().saturating_add(1);
+    Some(format!(
+        "too large for the target, and not copied: {count} files, the first of them {}. {why}",
+        first.display()
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_that_fat_does_not_hold_are_told_beforehand() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, size) in [("a", 1), ("b", 4 << 30), ("c", u64::from(u32::MAX)), ("d", 5 << 30)] {
+            std::fs::File::create(folder.path().join(name)).unwrap().set_len(size).unwrap();
+        }
+        let told = too_large(Kind::Fat, folder.path()).unwrap();
+        assert!(told.contains("2 files, the first of them b. FAT holds no files of 4 GiB"), "{told}");
+        assert_eq!(too_large(Kind::Exfat, folder.path()), None);
+    }
 
     #[test]
     fn a_folder_has_room_for_nothing_more_than_is_free() {

@@ -93,7 +93,7 @@ fn check_folder(folder: &Path, sources: &[PathBuf]) -> anyhow::Result<()> {
     if std::fs::metadata(there).is_ok_and(|found| !found.is_dir()) {
         return Err(Failure::usage(format!("{} is no folder", there.display())).into());
     }
-    let carrier = sysfs::carrier_of(there).with_context(|| format!("{} cannot be looked at", there.display()))?;
+    let carrier = sysfs::device_under(there).with_context(|| format!("{} cannot be looked at", there.display()))?;
     let disks = sysfs::disks_under(carrier);
     match sources.iter().find(|source| shares_disk(source, &disks)) {
         Some(source) => Err(refusal(folder, &format!("it lies on source disk {}", source.display())).into()),
@@ -127,9 +127,19 @@ fn open_device(place: &Path, number: sysfs::DeviceNumber, sources: &[PathBuf]) -
     make_writable(&disks, place)?;
     std::fs::create_dir_all(MOUNT_POINT).with_context(|| format!("{MOUNT_POINT} cannot be made"))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some(place), MOUNT_POINT, Some(file_system), flags, None::<&str>)
+    mount(Some(place), MOUNT_POINT, Some(file_system), flags, options(file_system))
         .with_context(|| format!("{} ({file_system}) cannot be mounted for writing", place.display()))?;
     Ok(Target { folder: MOUNT_POINT.into(), mounted: Some(MOUNT_POINT.into()) })
+}
+
+/// The drivers of Windows' file systems turn names into Unicode by a table of the kernel, which may be that of Latin-1; names of
+/// ours are UTF-8.
+fn options(file_system: &str) -> Option<&'static str> {
+    match file_system {
+        signature::NTFS | signature::EXFAT => Some("iocharset=utf8"),
+        signature::VFAT => Some("utf8=1"),
+        _ => None,
+    }
 }
 
 fn is_ours(place: &Path) -> bool {
@@ -151,16 +161,20 @@ fn signs(part: &Path) -> anyhow::Result<Vec<signature::Signature>> {
     signature::found(&view).with_context(|| format!("{} cannot be read", part.display()))
 }
 
+/// The first of these signs that is a file system a target may have, as the kernel calls its driver.
+fn of_target(signs: &[signature::Signature]) -> Option<&'static str> {
+    let known = [signature::EXT, signature::XFS, signature::BTRFS, signature::EXFAT, signature::NTFS, signature::VFAT];
+    signs.iter().map(|sign| sign.what).find(|what| known.contains(what))
+}
+
 fn file_system(place: &Path) -> anyhow::Result<&'static str> {
-    let known = [signature::EXT, signature::EXFAT, signature::NTFS, signature::VFAT];
-    let found = signs(place)?.into_iter().map(|sign| sign.what).find(|what| known.contains(what));
-    Ok(found.ok_or_else(|| {
+    Ok(of_target(&signs(place)?).ok_or_else(|| {
         let partitions = sysfs::number_of(place).ok().flatten().map(sysfs::disks_under).unwrap_or_default();
         let partitions: Vec<String> =
             partitions.iter().flat_map(|disk| sysfs::partitions(disk)).map(|path| path.display().to_string()).collect();
         let hint =
             if partitions.is_empty() { String::new() } else { format!(" (its partitions: {})", partitions.join(", ")) };
-        refusal(place, &format!("it carries no ext4, exFAT, NTFS or FAT file system{hint}"))
+        refusal(place, &format!("it carries no ext4, XFS, Btrfs, NTFS, exFAT or FAT file system{hint}"))
     })?)
 }
 
@@ -197,6 +211,21 @@ mod tests {
         assert_eq!(open(&folder.display().to_string(), &[]).unwrap().folder, folder);
         std::fs::write(root.path().join("file"), "").unwrap();
         assert!(open(&root.path().join("file/deep").display().to_string(), &[]).is_err());
+    }
+
+    #[test]
+    fn file_systems_that_can_be_written_are_targets() {
+        let sign = |what| signature::Signature { what, sacred: false };
+        for what in ["ext4", "xfs", "btrfs", "ntfs3", "exfat", "vfat"] {
+            assert_eq!(of_target(&[sign("a partition table"), sign(what)]), Some(what));
+        }
+        assert_eq!(of_target(&[sign("a partition table")]), None);
+    }
+
+    #[test]
+    fn names_go_to_drivers_of_windows_as_utf_8() {
+        assert_eq!((options("ntfs3"), options("vfat")), (Some("iocharset=utf8"), Some("utf8=1")));
+        assert_eq!((options("ext4"), options("xfs"), options("btrfs")), (None, None, None));
     }
 
     #[test]

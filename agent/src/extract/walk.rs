@@ -14,7 +14,7 @@ const MAX_DEPTH: usize = 1024;
 #[derive(Debug)]
 pub enum Met {
     /// A directory, before what is in it.
-    Enter(PathBuf, Metadata),
+    Enter(PathBuf),
     /// The same directory, after what is in it.
     Leave(PathBuf, Metadata),
     /// Anything that is no directory.
@@ -71,8 +71,8 @@ impl Walk {
         };
         self.waiting.extend(broken.map(|error| Met::Broken(path.clone(), error)));
         names.sort_by(|one, two| two.cmp(one));
-        self.levels.push(Level { path: path.clone(), found: found.clone(), names });
-        Met::Enter(path, found)
+        self.levels.push(Level { path: path.clone(), found, names });
+        Met::Enter(path)
     }
 
     /// A damaged file system may hold a directory inside itself.
@@ -103,7 +103,7 @@ impl Walk {
 }
 
 /// All names that can be read, and the error that ended the reading early.
-fn names_in(entries: std::fs::ReadDir) -> (Vec<OsString>, Option<io::Error>) {
+pub(super) fn names_in(entries: std::fs::ReadDir) -> (Vec<OsString>, Option<io::Error>) {
     let mut names = Vec::new();
     for entry in entries {
         match entry {
@@ -144,7 +144,7 @@ mod tests {
         let story: Vec<String> = Walk::new(root.path())
             .unwrap()
             .map(|met| match met {
-                Met::Enter(path, _) => format!("+{}", path.display()),
+                Met::Enter(path) => format!("+{}", path.display()),
                 Met::Leave(path, _) => format!("-{}", path.display()),
                 Met::Entry(path, found) => format!("{} {}", path.display(), found.is_symlink()),
                 met => format!("{met:?}"),

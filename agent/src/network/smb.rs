@@ -21,7 +21,7 @@ pub fn mount(share: &str, user: Option<&str>, password: &Secret) -> anyhow::Resu
     std::fs::create_dir_all(MOUNT_POINT).with_context(|| format!("{MOUNT_POINT} cannot be made"))?;
     let who = user.map_or("guest".to_owned(), |user| format!("username={user}"));
     let mut command = Command::new("mount.cifs");
-    command.arg(share).arg(MOUNT_POINT).args(["-o", &format!("{who},nosuid,nodev,noexec,mapposix")]);
+    command.arg(share).arg(MOUNT_POINT).args(["-o", &format!("{who},nosuid,nodev,noexec,mapposix,iocharset=utf8")]);
     // Not on the command line, which every process could read.
     command.env("PASSWD", &password.0);
     let said = output(&mut command)?;

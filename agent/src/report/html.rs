@@ -49,6 +49,9 @@ fn copy(out: &mut String, copy: &Copied) {
         counts.lost_bytes,
         shares(counts)
     );
+    for told in counts.differences() {
+        let _ = writeln!(out, "<p>{}</p>", escaped(&told));
+    }
     if !copy.losses.is_empty() {
         out.push_str("<ul>\n");
         copy.losses.iter().for_each(|loss| {
@@ -102,7 +105,14 @@ mod tests {
 
     #[test]
     fn names_from_disks_are_no_markup() {
-        let counts = Counts { copied: 999, damaged: 1, lost_bytes: 4096, bytes: 1 << 30, ..Counts::default() };
+        let counts = Counts {
+            copied: 999,
+            damaged: 1,
+            lost_bytes: 4096,
+            bytes: 1 << 30,
+            symlinks_dropped: 2,
+            ..Counts::default()
+        };
         let losses = vec!["<script>alert(1)</script>: 4096 of 9000 bytes cannot be read".into()];
         let copy = Copied { source: "vg1/lv<1>".into(), counts, losses, ..Copied::default() };
         let page = html(&Case { copies: vec![copy], ..Case::default() }, &Machine::default());
@@ -111,5 +121,6 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("less than 0.01 % of all bytes, 0.10 % of all files"), "{page}");
+        assert!(page.contains("<p>not kept on the target: 2 symbolic links"), "{page}");
     }
 }

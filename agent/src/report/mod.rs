@@ -143,12 +143,7 @@ fn recovered(out: &mut String, copy: &Copied) {
     if counts.special > 0 {
         line(out, &format!("  {} sockets, pipes or devices were left out", counts.special));
     }
-    if counts.attributes_dropped > 0 {
-        line(
-            out,
-            &format!("  {} owners, times or attributes could not be kept on the target", counts.attributes_dropped),
-        );
-    }
+    list(out, "  ", counts.differences().iter());
     line(out, &format!("  {}", shares::shares(counts)));
     if copy.milliseconds > 0 {
         let seconds = |milliseconds: u64| milliseconds.div_ceil(1000);
@@ -243,6 +238,17 @@ mod tests {
             "BUG: bad",
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_another_on_the_target_is_told() {
+        let counts = Counts { names_changed: 12, attributes_dropped: 3, owners_dropped: 3, ..Counts::default() };
+        let case = Case { copies: vec![Copied { counts, ..Copied::default() }], ..Case::default() };
+        for page in [text(&case, &Machine::default()), html(&case, &Machine::default())] {
+            for part in ["12 names were changed", "not kept on the target: owners of 3 files and folders"] {
+                assert!(page.contains(part), "{part} is missing in {page}");
+            }
         }
     }
 

@@ -195,7 +195,7 @@ impl Work<'_> {
             0 => "Every file that was found was copied whole and verified.",
             code if code & 8 != 0 => "Some volumes could NOT be recovered: see above and the report.",
             code if code & 6 != 0 => "Some files are damaged or missing: the report names them.",
-            _ => "Everything was copied and verified; something had to be repaired for it (see the report).",
+            _ => "Everything was copied and verified; something had to be repaired or changed for it (see the report).",
         };
         say!("{state}");
     }

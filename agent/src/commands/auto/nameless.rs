@@ -68,20 +68,9 @@ impl Work<'_> {
 fn add(done: &mut Done, found: &Done) {
     let (all, new) = (&mut done.counts, &found.counts);
     let whole = new.copied.saturating_add(new.identical);
+    all.add(new);
     all.nameless = all.nameless.saturating_add(whole);
     all.nameless_bytes = all.nameless_bytes.saturating_add(new.bytes);
-    for (sum, more) in [
-        (&mut all.copied, new.copied),
-        (&mut all.identical, new.identical),
-        (&mut all.damaged, new.damaged),
-        (&mut all.failed, new.failed),
-        (&mut all.directories, new.directories),
-        (&mut all.symlinks, new.symlinks),
-        (&mut all.bytes, new.bytes),
-        (&mut all.lost_bytes, new.lost_bytes),
-    ] {
-        *sum = sum.saturating_add(more);
-    }
     done.losses.extend(found.losses.iter().cloned());
     done.losses.truncate(copy::MAX_LOSSES);
     done.took = done.took.saturating_add(found.took);

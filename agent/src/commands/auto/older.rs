@@ -11,9 +11,12 @@ use crate::case::{self, Counts};
 use crate::commands::text::say;
 use crate::ext4::{FoundName, lost_names};
 use crate::extract::copy::{self, Job, is_whole};
+use crate::extract::kind::Kind;
 use crate::extract::lost_found::{self, Names};
 use crate::extract::mount::{default_directory, mount_read_only};
+use crate::extract::names;
 use crate::inventory::LogicalVolumeKind;
+use anyhow::Context;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -80,6 +83,9 @@ impl Work<'_> {
         tree: &Path,
         fetch: bool,
     ) -> anyhow::Result<()> {
+        // On a target of Windows its folders may have other names, as in any copy.
+        let kind = Kind::of(tree).with_context(|| format!("{}: its file system cannot be asked", tree.display()))?;
+        let mut names = names::Names::new(kind, directory);
         for path in whole {
             if !fetch {
                 self.tell(format!(
@@ -90,7 +96,7 @@ impl Work<'_> {
                 continue;
             }
             let folder = tree.join(FETCHED).join(snapshot.name.replace('/', "-"));
-            let target = path.parent().map_or(folder.clone(), |parent| folder.join(parent));
+            let target = path.parent().map_or(folder.clone(), |parent| folder.join(names.target(parent)));
             let name = format!("{}:{}", snapshot.name, path.display());
             let job = Job { name, source: directory.join(path), target, force: true };
             let Counts { copied, identical, .. } = copy::run(&job, &mut |_| {})?.counts;

@@ -150,6 +150,7 @@ impl Work<'_> {
             counts.damaged,
             counts.failed
         );
+        counts.differences().iter().for_each(|told| println!("  {told}"));
         let manifest = self.target.name_on_target(&self.target_name, &done.manifest);
         let copied = done.copied(&volume.name, &self.target_name, manifest);
         case::keep(|case| case.copied(copied))
@@ -175,6 +176,10 @@ impl Work<'_> {
     fn image(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
         say!("  no file system is on it (a LUN, a disk of another machine?): it is copied as an image file");
         let target = self.target.folder.join(format!("{}.img", image::file_name(&volume.name)));
+        // Another volume may fit.
+        if let Err(error) = image::check(device, &self.target.folder) {
+            return self.failed(&volume.name, &error);
+        }
         let done = image::copy(device, &target)?;
         self.outcome = self.outcome.and(copy::outcome(&done.counts));
         say!("{}: copied and read back, {} bytes of it lost", volume.name, done.counts.lost_bytes);
