@@ -40,6 +40,9 @@ const PACKAGES: &[&str] = &[
     "cryptsetup-bin",
     // blkid, mkswap
     "util-linux",
+    // tests of targets with other file systems
+    "xfsprogs",
+    "btrfs-progs",
     // tests of the network: a server of shared folders, an SFTP client
     "samba",
     "openssh-client",

@@ -25,8 +25,11 @@ impl Work<'_> {
         if damaged.is_empty() {
             return Ok(());
         }
-        say!("New metadata are written beside the case; the disks are not touched, and what is lost gives errors.");
-        if !self.ask.go_on("Repair before copying?")? {
+        say!(
+            "New metadata are written beside the case; the disks are not touched, and what is lost gives errors. File systems that are \
+             damaged are repaired on overlays, after what can be had without was copied."
+        );
+        if !self.ask.repairs()? {
             case::keep(|case| case.note("the user left the damaged pools unrepaired"))?;
             return Ok(());
         }

@@ -16,6 +16,8 @@ const HELP: &str = "The source disks are never written, whatever you answer. Ent
 pub(super) struct Questions {
     yes: bool,
     password: Option<Secret>,
+    /// Whether repairs are wanted, once that was asked.
+    repairs: Option<bool>,
 }
 
 impl Questions {
@@ -26,7 +28,7 @@ impl Questions {
             return Err(Failure::usage(message).into());
         }
         let password = password.then(|| prompt::password("Password of encrypted volumes: ")).transpose()?;
-        Ok(Self { yes, password })
+        Ok(Self { yes, password, repairs: None })
     }
 
     /// Nobody is to be asked.
@@ -54,10 +56,17 @@ impl Questions {
         }
     }
 
-    /// A question whose answer is yes unless the user says no.
-    pub(super) fn go_on(&self, question: &str) -> anyhow::Result<bool> {
-        let answer = self.line(&format!("{question} [Y/n] "), "y")?;
-        Ok(!answer.to_ascii_lowercase().starts_with('n'))
+    /// Whether what is damaged shall be repaired (never on the disks): asked once, with the first damage met, and true of pools and
+    /// file systems alike. So no recovery asks more than five questions: where to, whether to format, which volumes, this, and a
+    /// password.
+    pub(super) fn repairs(&mut self) -> anyhow::Result<bool> {
+        if let Some(wanted) = self.repairs {
+            return Ok(wanted);
+        }
+        let answer = self.line("Repair before copying? [Y/n] ", "y")?;
+        let wanted = !answer.to_ascii_lowercase().starts_with('n');
+        self.repairs = Some(wanted);
+        Ok(wanted)
     }
 
     /// The password for encrypted volumes, asked once; `None` when there is none.

@@ -291,8 +291,11 @@ impl Work<'_> {
 
     /// Repairs the file system on an overlay, after a question.
     pub(super) fn repaired(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
-        let question = format!("Repair the file system of {} on an overlay (the disks are not touched)?", volume.name);
-        if !self.ask.go_on(&question)? {
+        say!(
+            "  The file system of {} is damaged; a repair works on an overlay, the disks are not touched.",
+            volume.name
+        );
+        if !self.ask.repairs()? {
             return Err(Failure::unusable(format!("{}: not repaired, as you wished", volume.name)).into());
         }
         let said = fsck::repair(&self.dm, &volume.name, device)?;
