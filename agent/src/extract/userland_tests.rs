@@ -1,8 +1,11 @@
 //! Copying without the kernel: large blocks, QNAP's mark, damage.
 
+use super::reader::{INODE, MARK, MOST_BLOCKS};
 use super::*;
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
+use tierlift_ondisk::view::ReadAt;
 
 /// Bytes of which no two blocks are the same.
 fn photo() -> Vec<u8> {
@@ -24,7 +27,7 @@ fn made(folder: &Path, block: &str, features: &str) -> PathBuf {
     image
 }
 
-fn job(folder: &Path, source: &Path) -> Job {
+pub(super) fn job(folder: &Path, source: &Path) -> Job {
     Job { name: "vg1/lv1".into(), source: source.to_owned(), target: folder.join("out"), force: false }
 }
 
@@ -62,20 +65,8 @@ fn a_lost_block_costs_its_file_and_is_told() {
     let lost = 80 * 4096;
     let hole = bytes.chunks(4096).position(|block| block == &photo()[lost..lost + 4096]).unwrap() * 4096;
     let view: View = Arc::new(Broken { bytes, hole: hole as u64..hole as u64 + 4096 });
-    let mark = Mark::new();
-    let system = open(&view, &mark).unwrap();
-    std::fs::create_dir(folder.path().join("out")).unwrap();
-    let job = job(folder.path(), &image);
-    let manifest = Manifest::begin(&job.target, "x", false).unwrap();
-    let mut tell = |_: &str| {};
-    let mut work = Work { system, view, mark, job: &job, manifest, done: Done::default(), things: 0, tell: &mut tell };
-    work.directory(&mut Vec::new(), 0).unwrap();
-    assert_eq!(
-        (work.done.counts.copied, work.done.counts.damaged, work.done.counts.lost_bytes),
-        (1, 1, 4096),
-        "{:?}",
-        work.done.losses
-    );
+    let done = copy_view(&view, &job(folder.path(), &image), &mut |_| {}).unwrap();
+    assert_eq!((done.counts.copied, done.counts.damaged, done.counts.lost_bytes), (1, 1, 4096), "{:?}", done.losses);
     let damaged = std::fs::read(folder.path().join("out/Photos of Mum/one.jpg.damaged")).unwrap();
     let mut expected = photo();
     expected[lost..lost + 4096].fill(0);
@@ -101,9 +92,9 @@ fn a_mark_is_sound_as_nothing_and_no_two_are_the_same() {
     assert_eq!(middle, block[512..520]);
 }
 
-struct Broken {
-    bytes: Vec<u8>,
-    hole: std::ops::Range<u64>,
+pub(super) struct Broken {
+    pub(super) bytes: Vec<u8>,
+    pub(super) hole: std::ops::Range<u64>,
 }
 
 impl ReadAt for Broken {
