@@ -7,6 +7,7 @@ use super::inode::{self, Identity, Inode};
 use super::layout::Layout;
 use super::{directory, read_block};
 use std::collections::HashMap;
+use std::ops::Range;
 use tierlift_ondisk::view::ReadAt;
 
 /// Inode of the root directory.
@@ -38,6 +39,19 @@ impl<'a> Inodes<'a> {
     /// `None` when nothing tells where the inodes are.
     pub fn open(view: &'a dyn ReadAt) -> Option<Self> {
         Some(Self { view, layout: Layout::read(view)? })
+    }
+
+    /// Where the inodes lie on the volume, in bytes; without the tables that nothing tells of any more.
+    pub fn tables(&self) -> Vec<Range<u64>> {
+        let size = self.layout.block_size;
+        let length = self.layout.table_blocks().saturating_mul(size);
+        let start = self.layout.groups.iter().flatten().map(|group| group.inode_table.saturating_mul(size));
+        start.map(|start| start..start.saturating_add(length)).collect()
+    }
+
+    /// Bytes of an inode.
+    pub fn inode_size(&self) -> u64 {
+        self.layout.inode_size
     }
 
     /// An inode; `None` when it is not in use or cannot be read.

@@ -8,6 +8,7 @@
 //! own.
 
 mod attributes;
+mod indexes;
 mod reader;
 mod write;
 

@@ -154,3 +154,33 @@ fn damage_anywhere_is_survived() {
         let _ = copy(&job, &mut |_| {});
     }
 }
+
+/// QNAP orders the indexes of directories in its own way: names are listed, and not found by them.
+#[test]
+fn indexes_in_qnaps_order_are_not_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = folder.path().join("content/many");
+    std::fs::create_dir_all(&content).unwrap();
+    for number in 0..600 {
+        std::fs::write(content.join(format!("a file with a rather long name {number}")), number.to_string()).unwrap();
+    }
+    for features in ["dir_index,metadata_csum", "dir_index,^metadata_csum"] {
+        let image = folder.path().join("volume.img");
+        File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        let mut mke2fs = Command::new("mke2fs");
+        mke2fs.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-O", features, "-d"]);
+        assert!(mke2fs.arg(folder.path().join("content")).arg(&image).output().unwrap().status.success());
+        // Makes the indexes; its code tells that it changed something.
+        assert!(Command::new("e2fsck").args(["-fyD"]).arg(&image).output().unwrap().status.code() < Some(4));
+        let file = File::options().read(true).write(true).open(&image).unwrap();
+        let mut seed = [0; 16];
+        file.read_exact_at(&mut seed, 1024 + 0xec).unwrap();
+        // Another seed is another order.
+        seed.iter_mut().for_each(|byte| *byte = !*byte);
+        file.write_all_at(&seed, 1024 + 0xec).unwrap();
+        file.write_all_at(b"QNAP", 1024 + 0x3fc).unwrap();
+        let target = folder.path().join(features);
+        let done = copy(&Job { target, ..job(folder.path(), &image) }, &mut |_| {}).unwrap();
+        assert_eq!((done.counts.copied, done.counts.damaged), (600, 0), "{:?}", done.losses);
+    }
+}

@@ -165,12 +165,12 @@ fn system_partition(bytes: &[u8]) {
     let found = survey(&bytes.to_vec(), &[0..1, 9000..70_000]);
     assert!(found.is_none_or(|found| found.damaged_files <= found.files));
     assert!(lost_names(&bytes.to_vec(), &(0..100).collect()).len() <= 100);
-    inodes(&bytes.to_vec());
+    inodes(bytes);
 }
 
 /// What paths do not tell: numbers of names, and extended attributes, which are never longer than what they are read from.
-fn inodes(volume: &Vec<u8>) {
-    let Some(inodes) = Inodes::open(volume) else { return };
+fn inodes(volume: &[u8]) {
+    let Some(inodes) = Inodes::open(&volume) else { return };
     for number in 0..100 {
         assert!(inodes.numbers(number).values().all(|number| *number > 0));
         let Some(found) = inodes.find(number) else { continue };

@@ -1,5 +1,6 @@
 //! Reads for the reader of the file system, and marks what cannot be read.
 
+use super::indexes::Indexes;
 use crate::block::View;
 use ext4_view::{Ext4, Ext4Read};
 use std::error::Error;
@@ -75,6 +76,8 @@ struct Reader {
     mark: Mark,
     hide_journal: bool,
     hide_checksums: bool,
+    /// Those to be hidden; the checksums of their inodes must be, too.
+    indexes: Option<Rc<Indexes>>,
 }
 
 impl Reader {
@@ -109,8 +112,11 @@ impl Ext4Read for Reader {
         if self.hide_journal {
             hide(INCOMPATIBLE_AT, NEEDS_RECOVERY);
         }
-        if self.hide_checksums {
+        if self.hide_checksums || self.indexes.is_some() {
             hide(READ_ONLY_COMPATIBLE_AT, CHECKSUMS);
+        }
+        if let Some(indexes) = &self.indexes {
+            indexes.hide(start, into);
         }
         Ok(())
     }
@@ -142,8 +148,10 @@ pub(super) fn without_journal(view: &View, mark: &Mark) -> Option<Ext4> {
 /// The first of these ways to read it that works: whether the journal is hidden, and whether checksums are.
 fn first<const WAYS: usize>(view: &View, mark: &Mark, ways: [(bool, bool); WAYS]) -> Result<Ext4, String> {
     let mut first = None;
+    let indexes = Indexes::of_qnap(view).map(Rc::new);
     for (hide_journal, hide_checksums) in ways {
-        let reader = Reader { view: view.clone(), mark: mark.clone(), hide_journal, hide_checksums };
+        let reader =
+            Reader { view: view.clone(), mark: mark.clone(), hide_journal, hide_checksums, indexes: indexes.clone() };
         match Ext4::load(Box::new(reader)) {
             Ok(system) => return Ok(system),
             Err(error) => {
