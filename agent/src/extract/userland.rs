@@ -12,7 +12,8 @@ mod indexes;
 mod reader;
 mod write;
 
-use super::copy::{Done, Job, MAX_LOSSES};
+use super::copy::{Done, Job, MAX_LOSSES, Stop, judge};
+use super::file::LostRange;
 use super::manifest::{Entry, Manifest, State};
 use crate::block::{FileView, View};
 use crate::commands::Failure;
@@ -38,6 +39,8 @@ const MAX_THINGS: u64 = 50_000_000;
 const PART: &str = ".tierlift-part";
 /// Longest link target.
 const MAX_LINK: usize = 4096;
+/// No file of ext4 is larger than 16 TiB: more is damage, and would take for ever to read.
+const MAX_FILE: u64 = 16 << 40;
 /// Files with several names remembered, to link them again; beyond that each name becomes a file of its own.
 const MAX_LINKS: usize = 1_000_000;
 
@@ -275,22 +278,33 @@ impl Work<'_> {
             let why = "a different file of this name is on the target; it was left alone";
             return self.not_copied(shown, "file", why).map(|()| false);
         }
+        if size > MAX_FILE {
+            let why = format!("its size ({size} bytes) is impossible");
+            return self.lost(shown, "file", &why).map(|()| false);
+        }
         let mut input = match self.system.open(&entry.path()) {
             Ok(input) => input,
             Err(error) => return self.lost(shown, "file", &error.to_string()).map(|()| false),
         };
         let part = target.with_file_name(PART);
-        let Written { sha256, lost, _guard } = self.write(entry, &mut input, size, &part).inspect_err(|_| {
-            let _ = std::fs::remove_file(&part);
-        })?;
-        self.attributes(found, inode, &part);
-        let mut name = target.as_os_str().to_owned();
+        let written = self.write(entry, &mut input, size, &part);
+        let named = written.and_then(|written| {
+            self.attributes(found, inode, &part);
+            let name = name_of(target, &written.lost);
+            std::fs::rename(&part, &name).map_err(|error| judge(error, "it cannot be given its name"))?;
+            Ok((written, name))
+        });
+        let (Written { sha256, lost, .. }, name) = match named {
+            Ok(named) => named,
+            Err(stop) => {
+                let _ = std::fs::remove_file(&part);
+                return match stop {
+                    Stop::Target(error) => Err(error.context(format!("at {}", shown.display()))),
+                    Stop::File(_, why) => self.not_copied(shown, "file", &why).map(|()| false),
+                };
+            }
+        };
         let whole = lost.is_empty();
-        if !whole {
-            name.push(".damaged");
-        }
-        let name = PathBuf::from(name);
-        std::fs::rename(&part, &name).with_context(|| format!("{} cannot be given its name", name.display()))?;
         self.count(Entry { sha256: Some(sha256), lost, ..new }, &name)?;
         Ok(whole)
     }
@@ -354,6 +368,15 @@ fn read_all(entries: ext4_view::ReadDir) -> (Vec<DirEntry>, Option<String>) {
         }
     }
     (all, None)
+}
+
+/// A file with unreadable ranges has another name, so that nobody takes it for a sound one.
+fn name_of(target: &Path, lost: &[LostRange]) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    if !lost.is_empty() {
+        name.push(".damaged");
+    }
+    PathBuf::from(name)
 }
 
 fn same_file(one: &Path, two: &Path) -> bool {

@@ -13,7 +13,7 @@ fn photo() -> Vec<u8> {
 }
 
 /// A file system with two files, a link and a folder, in blocks of this size.
-fn made(folder: &Path, block: &str, features: &str) -> PathBuf {
+pub(super) fn made(folder: &Path, block: &str, features: &str) -> PathBuf {
     let content = folder.join("content");
     std::fs::create_dir_all(content.join("Photos of Mum")).unwrap();
     std::fs::write(content.join("Photos of Mum/one.jpg"), photo()).unwrap();

@@ -234,3 +234,27 @@ fn links_on_the_target_are_not_followed() {
     assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1);
     assert_eq!(std::fs::read(elsewhere.join("precious")).unwrap(), b"kept");
 }
+
+/// Only blocks that are larger than usual leave room for such a size.
+#[test]
+fn an_impossible_size_costs_one_file_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = super::tests::made(folder.path(), "65536", "extents");
+    debugfs(folder.path(), &["sif /note.txt size 0x100000000001"]);
+    let done = copy(&job(folder.path(), &image), &mut |_| {}).unwrap();
+    assert_eq!((done.counts.copied, done.counts.damaged), (1, 1), "{:?}", done.losses);
+    assert_eq!(done.losses, ["note.txt: its size (17592186044417 bytes) is impossible"]);
+    assert!(!folder.path().join("out").join(PART).exists());
+}
+
+/// The target refuses one name: here because a folder has it, elsewhere because of its letters.
+#[test]
+fn a_name_the_target_refuses_costs_one_file_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = made(folder.path(), "256");
+    std::fs::create_dir_all(folder.path().join("out/alone/folder")).unwrap();
+    let done = copy(&Job { force: true, ..job(folder.path(), &image) }, &mut |_| {}).unwrap();
+    assert_eq!((done.counts.copied, done.counts.failed), (3, 1), "{:?}", done.losses);
+    assert!(done.losses[0].starts_with("alone: it cannot be given its name"), "{:?}", done.losses);
+    assert!(!folder.path().join("out").join(PART).exists());
+}

@@ -2,9 +2,9 @@
 
 use super::Work;
 use super::reader::{self, MARK, Mark};
+use crate::extract::copy::{Stop, judge};
 use crate::extract::file::{self, LostRange, Nowhere, Sink, Sparse, hex};
 use crate::unfinished::Unfinished;
-use anyhow::{Context, ensure};
 use ext4_view::DirEntry;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use sha2::{Digest, Sha256};
@@ -31,20 +31,21 @@ pub(super) struct Written {
 }
 
 impl Work<'_> {
-    /// The file as a part file, read back. Errors are those of the target.
+    /// The file as a part file, read back. Errors are those of the target: they stop this file, or everything.
     pub(super) fn write(
         &mut self,
         entry: &DirEntry,
         input: &mut ext4_view::File,
         size: u64,
         part: &Path,
-    ) -> anyhow::Result<Written> {
-        let failed = || format!("{} cannot be written: is the target full?", part.display());
+    ) -> Result<Written, Stop> {
+        let failed = |error| judge(error, "it cannot be written");
         // What a killed run left, or a link, is never written into.
         let _ = std::fs::remove_file(part);
         let make = || File::options().read(true).write(true).create_new(true).open(part);
-        let (file, guard) = Unfinished::make(make, |_| part.to_owned()).with_context(failed)?;
-        file.set_len(size).with_context(failed)?;
+        let (file, guard) = Unfinished::make(make, |_| part.to_owned())
+            .map_err(|error| judge(error, "it cannot be made on the target"))?;
+        file.set_len(size).map_err(|error| judge(error, "the target does not take files of this size"))?;
         let mut output = Output { file: &file, hash: Sha256::new(), lost: Vec::new(), hashing: Duration::ZERO };
         let mut buffer = vec![0; STEP];
         let mut at = 0_u64;
@@ -56,22 +57,23 @@ impl Work<'_> {
                 break;
             }
             let bytes = buffer.get(..read).unwrap_or_default();
-            self.pieces(entry, at, bytes, &mut output).with_context(failed)?;
+            self.pieces(entry, at, bytes, &mut output).map_err(failed)?;
             at = at.saturating_add(read as u64);
         }
         let Output { hash, lost, hashing, .. } = output;
-        file.sync_data().with_context(failed)?;
+        file.sync_data().map_err(failed)?;
         let digest: [u8; 32] = hash.finalize().into();
         let start = Instant::now();
         // So that reading back asks the disk and not the memory.
         let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
-        let back = file::read(&file, size, &mut Nowhere).with_context(failed)?;
+        let back = file::read(&file, size, &mut Nowhere).map_err(failed)?;
         let verifying = start.elapsed().saturating_add(hashing);
         self.done.verifying = self.done.verifying.saturating_add(verifying);
-        ensure!(
-            back.sha256 == digest && back.lost.is_empty(),
-            "the target disk gives back other bytes than were written to it: it is failing; use another disk"
-        );
+        if back.sha256 != digest || !back.lost.is_empty() {
+            let text =
+                "the target disk gives back other bytes than were written to it: it is failing; use another disk";
+            return Err(Stop::Target(anyhow::anyhow!(text)));
+        }
         Ok(Written { sha256: hex(&digest), lost, _guard: guard })
     }
 
