@@ -38,7 +38,12 @@ pub(super) struct Blocks<'a> {
 
 impl<'a> Blocks<'a> {
     pub(super) fn new(view: &'a dyn ReadAt, layout: &'a Layout) -> Self {
-        Self { view, layout, budget: layout.blocks }
+        Self::limited(view, layout, layout.blocks)
+    }
+
+    /// For a few inodes that are known to be small: reads at most so many blocks of lists.
+    pub(super) fn limited(view: &'a dyn ReadAt, layout: &'a Layout, budget: u64) -> Self {
+        Self { view, layout, budget: budget.min(layout.blocks) }
     }
 
     /// Visits the blocks of an inode; `false` when not all of them can be told.

@@ -5,16 +5,21 @@
 //! what cannot be read for unknown, never for empty. The format is the one of the kernel's documentation ("ext4 data structures
 //! and algorithms"); what we rely on is in "docs/recovery, what a file system tells".
 
+mod attributes;
 mod blocks;
 mod copies;
 mod directory;
 mod inode;
+mod inodes;
 mod layout;
 mod lost_names;
 mod superblock;
 mod survey;
 
+pub use attributes::Attributes;
 pub use copies::{SuperblockCopy, first_from, lost_superblock};
+pub use inode::{Identity, Inode};
+pub use inodes::{Found, Inodes, ROOT};
 pub use lost_names::{FoundName, lost_names};
 pub use superblock::{Ext4, Probe, Trap, probe};
 pub use survey::{Survey, survey};

@@ -2,13 +2,11 @@
 
 use super::blocks::Blocks;
 use super::inode;
+use super::inodes::ROOT;
 use super::layout::Layout;
 use serde::Serialize;
 use std::ops::Range;
 use tierlift_ondisk::view::ReadAt;
-
-/// Inode of the root directory.
-const ROOT: u64 = 2;
 
 /// The files of a file system, counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -34,7 +32,7 @@ pub fn survey(view: &dyn ReadAt, lost: &[Range<u64>]) -> Option<Survey> {
     let mut found = Survey::default();
     let mut blocks = Blocks::new(view, &layout);
     found.unknown = inode::all(view, &layout, &mut |number, inode| {
-        let own = number < layout.first_inode && number != ROOT;
+        let own = number < layout.first_inode && number != u64::from(ROOT);
         if own || !(inode.is_file() || inode.is_directory()) {
             return;
         }

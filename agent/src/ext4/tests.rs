@@ -1,7 +1,7 @@
 #![allow(clippy::single_range_in_vec_init)]
 
 use super::*;
-use crate::ext4::{Survey, survey};
+use crate::ext4::{Inodes, ROOT, Survey, survey};
 use proptest::prelude::*;
 use std::path::Path;
 use std::process::Command;
@@ -123,6 +123,36 @@ fn copies_of_the_superblock_are_used() {
     assert_eq!(survey(&bytes, &[]), before);
 }
 
+#[test]
+fn names_in_a_directory_have_their_numbers() {
+    let (mut expected, mut directory) = (BTreeMap::new(), 0);
+    let image = with(&SOUND, |image| {
+        debugfs(image, "ln /lost/lost-1.txt /lost/other.txt");
+        expected = numbers(image);
+        directory = Inodes::open(&*SOUND).unwrap().numbers(ROOT)[b"lost".as_slice()];
+    });
+    let inodes = Inodes::open(&image).unwrap();
+    let found = inodes.numbers(directory);
+    let number = |name: &str| u64::from(found[name.as_bytes()]);
+    assert!(expected.iter().all(|(name, expected)| number(name) == *expected));
+    assert_eq!((found.len(), number("other.txt")), (FILES + 3, expected["lost-1.txt"]));
+    // debugfs makes the name and leaves the count of names as it is.
+    let one = inodes.find(found[b"lost-1.txt".as_slice()]).unwrap();
+    assert_eq!((one.inode.links, one.identity.size, one.identity.mode & 0xf000), (1, 5000, 0x8000));
+    assert!(inodes.find(0).is_none() && inodes.find(u32::MAX).is_none());
+    assert!(inodes.numbers(found[b"lost-1.txt".as_slice()]).is_empty(), "a file is no directory");
+}
+
+#[test]
+fn names_that_contradict_each_other_have_no_number() {
+    let mut broken = SOUND.clone();
+    let name = broken.windows(10).position(|name| name == b"lost-3.txt").unwrap();
+    broken[name..name + 10].copy_from_slice(b"lost-2.txt");
+    let inodes = Inodes::open(&broken).unwrap();
+    let found = inodes.numbers(inodes.numbers(ROOT)[b"lost".as_slice()]);
+    assert!(!found.contains_key(b"lost-2.txt".as_slice()) && found.contains_key(b"lost-1.txt".as_slice()));
+}
+
 proptest! {
     #[test]
     fn whatever_the_bytes_say(places in proptest::collection::vec((0..300_000_usize, any::<u8>()), 0..40)) {
@@ -132,6 +162,11 @@ proptest! {
         }
         let _ = survey(&bytes, &[100..5000, 1 << 20..2 << 20]);
         let _ = lost_names(&bytes, &(0..500).collect());
+        if let Some(inodes) = Inodes::open(&bytes) {
+            for number in 0..100 {
+                let _ = (inodes.numbers(number), inodes.find(number).map(|found| inodes.attributes(&found)));
+            }
+        }
     }
 
     #[test]

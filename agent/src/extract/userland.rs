@@ -1,150 +1,48 @@
 //! Copies files out of an ext2, ext3 or ext4 file system without the kernel: for block sizes it does not mount, and for file
-//! systems too damaged to be mounted. Owners, modes and times are kept; extended attributes and hard links are not (each name
-//! of a file becomes a file of its own).
+//! systems too damaged to be mounted. Owners, modes, times, extended attributes, access control lists, hard links and holes are
+//! kept.
+//!
+//! A crate reads the files, with what waits in the journal. It tells neither extended attributes nor the numbers of inodes; those
+//! are read by [`crate::ext4`] from the volume as it lies there. Only where both readers mean the same inode is it used, and only
+//! when the journal has no newer state of that inode; otherwise the attributes count as lost, and each name becomes a file of its
+//! own.
 
-use super::copy::{Done, Job, MAX_LOSSES};
-use super::file::{self, LostRange, Nowhere, Sink, Sparse, hex};
+mod attributes;
+mod indexes;
+mod reader;
+mod write;
+
+use super::copy::{Done, Job, MAX_LOSSES, Stop, judge};
+use super::file::LostRange;
 use super::manifest::{Entry, Manifest, State};
 use crate::block::{FileView, View};
 use crate::commands::Failure;
-use crate::unfinished::Unfinished;
+use crate::ext4::{Found, Inodes, ROOT};
 use anyhow::{Context, ensure};
-use ext4_view::{DirEntry, Ext4, Ext4Read, Metadata};
-use nix::sys::stat::{UtimensatFlags, utimensat};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchownat};
-use sha2::{Digest, Sha256};
-use std::error::Error;
+use ext4_view::{DirEntry, Ext4, Metadata};
+use reader::Mark;
+use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::{File, Permissions};
-use std::hash::{BuildHasher, RandomState};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 use tierlift_ondisk::units::Bytes;
-use tierlift_ondisk::view::ReadAt;
+use write::Written;
 
 /// Directories in each other; more is a loop.
 const MAX_DEPTH: usize = 200;
 /// Things looked at in all; more is a loop, too.
 const MAX_THINGS: u64 = 50_000_000;
-/// Bytes read at a time.
-const STEP: usize = 1 << 20;
 /// Name of a file while it is written.
 const PART: &str = ".tierlift-part";
-/// Places and bits of the superblock that are hidden from the reader.
-const INCOMPATIBLE_AT: u64 = 1024 + 0x60;
-const NEEDS_RECOVERY: u8 = 4;
-const READ_ONLY_COMPATIBLE_AT: u64 = 1024 + 0x65;
-const CHECKSUMS: u8 = 4;
 /// Longest link target.
 const MAX_LINK: usize = 4096;
-
-/// Bytes that stand for what cannot be read, at each multiple of their length on the volume.
-///
-/// The reader of the file system reads ahead and keeps what it read, so an error would cost sound neighbours too, and zeros
-/// would pass for data later on. These bytes are recognised in the data of a file (they are drawn anew in each run), and are
-/// unsound as anything else: no kind of inode (each multiple of 128 begins with a mode that is none), no directory entry (its
-/// length is 0), no node of extents (no magic), no block numbers (each is beyond the end of any file system below 16 TiB).
-#[derive(Debug, Clone)]
-struct Mark(Rc<[u8; MARK]>);
-
-const MARK: usize = 1024;
-const INODE: usize = 128;
-/// Pieces shorter than this may look like a mark by chance.
-const SHORT: usize = 64;
-/// Every block number in a mark is this or more.
-const MOST_BLOCKS: u64 = 0xffff_0000;
-/// Volumes whose blocks would have such numbers have blocks of at least this size.
-const SMALLEST_LARGE: u64 = 4096;
-
-impl Mark {
-    fn new() -> Self {
-        let mut bytes = [0; MARK];
-        for (number, word) in bytes.chunks_exact_mut(4).enumerate() {
-            let [one, two, ..] = RandomState::new().hash_one(number).to_le_bytes();
-            let low = match number.checked_rem(INODE / 4) {
-                // A kind of file that there is not, and not the number by which nodes of extents are known.
-                Some(0) => [one, 0xf4 | two],
-                // The length of a directory entry.
-                Some(1) => [0, 0],
-                _ => [one, two],
-            };
-            word.copy_from_slice(&[low[0], low[1], 0xff, 0xff]);
-        }
-        Self(Rc::new(bytes))
-    }
-
-    /// One that differs from this in its very first byte.
-    fn another(&self) -> Self {
-        let mut other = *self.0;
-        if let Some(first) = other.first_mut() {
-            *first = !*first;
-        }
-        Self(Rc::new(other))
-    }
-
-    /// Fills what lies at `start` on the volume.
-    fn fill(&self, start: u64, into: &mut [u8]) {
-        let first = usize::try_from(start.checked_rem(MARK as u64).unwrap_or(0)).unwrap_or(0);
-        let marks = self.0.iter().cycle().skip(first);
-        into.iter_mut().zip(marks).for_each(|(to, from)| *to = *from);
-    }
-
-    /// Whether a piece of a file, which begins at a multiple of the mark's length, was never read.
-    fn is(&self, piece: &[u8]) -> bool {
-        !piece.is_empty() && self.0.starts_with(piece)
-    }
-}
-
-/// Reads for the file system's reader.
-struct Reader {
-    view: View,
-    mark: Mark,
-    hide_journal: bool,
-    hide_checksums: bool,
-}
-
-impl Reader {
-    /// Reads what can be read, in pieces; the rest is marked.
-    fn piecewise(&self, start: u64, into: &mut [u8]) {
-        let mut at = start;
-        let mut rest = into;
-        while !rest.is_empty() {
-            let inside = usize::try_from(at.checked_rem(MARK as u64).unwrap_or(0)).unwrap_or(0);
-            let length = MARK.saturating_sub(inside).min(rest.len());
-            let (piece, behind) = rest.split_at_mut(length);
-            if self.view.read_at(Bytes(at), piece).is_err() {
-                self.mark.fill(at, piece);
-            }
-            at = at.saturating_add(length as u64);
-            rest = behind;
-        }
-    }
-}
-
-impl Ext4Read for Reader {
-    fn read(&mut self, start: u64, into: &mut [u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
-        if self.view.read_at(Bytes(start), into).is_err() {
-            self.piecewise(start, into);
-        }
-        let mut hide = |place: u64, bit: u8| {
-            let at = place.checked_sub(start).and_then(|at| usize::try_from(at).ok());
-            if let Some(byte) = at.and_then(|at| into.get_mut(at)) {
-                *byte &= !bit;
-            }
-        };
-        if self.hide_journal {
-            hide(INCOMPATIBLE_AT, NEEDS_RECOVERY);
-        }
-        if self.hide_checksums {
-            hide(READ_ONLY_COMPATIBLE_AT, CHECKSUMS);
-        }
-        Ok(())
-    }
-}
+/// No file of ext4 is larger than 16 TiB: more is damage, and would take for ever to read.
+const MAX_FILE: u64 = 16 << 40;
+/// Files with several names remembered, to link them again; beyond that each name becomes a file of its own.
+const MAX_LINKS: usize = 1_000_000;
 
 /// Copies everything that can be reached, telling progress on `tell`. `job.source` is the device or image.
 ///
@@ -152,47 +50,71 @@ impl Ext4Read for Reader {
 /// When no file system can be opened, or the target fails or is full.
 pub fn copy(job: &Job, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Done> {
     let view: View = Arc::new(FileView::open(&job.source)?);
+    copy_view(&view, job, tell)
+}
+
+fn copy_view(view: &View, job: &Job, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Done> {
+    let start = Instant::now();
     let mark = Mark::new();
-    let system = open(&view, &mark).map_err(|why| {
+    let system = reader::open(view, &mark).map_err(|why| {
         Failure::unusable(format!("{}: its files cannot be read without the kernel either: {why}", job.name))
     })?;
     std::fs::create_dir_all(&job.target).with_context(|| format!("{} cannot be made", job.target.display()))?;
     let manifest = Manifest::begin(&job.target, &job.name, job.force)?;
-    let mut work = Work { system, view, mark, job, manifest, done: Done::default(), things: 0, tell };
-    (work.tell)("read this way, extended attributes and ACLs are not kept, and hard links become files of their own");
-    let result = work.directory(&mut Vec::new(), 0);
+    let inodes = Numbers::open(view, &mark);
+    (tell)(match inodes {
+        Some(_) => "extended attributes, ACLs and hard links are kept; losses are counted",
+        None => "extended attributes, ACLs and hard links cannot be read here",
+    });
+    let links = HashMap::new();
+    let mut work = Work { system, view, mark, inodes, links, job, manifest, done: Done::default(), things: 0, tell };
+    let result = work.directory(&mut Vec::new(), Some(ROOT), 0);
     let manifest = work.manifest.finish(&work.done.counts, result.is_ok());
     result?;
+    work.done.took = start.elapsed();
     work.done.manifest = manifest.context("the files are copied, but the manifest could not be written")?;
     Ok(work.done)
 }
 
-/// As it is; without its journal; without checksums, which QNAP's mark makes wrong.
-fn open(view: &View, mark: &Mark) -> Result<Ext4, String> {
-    let smallest_block = view.size().0.checked_div(MOST_BLOCKS).unwrap_or(0);
-    if smallest_block >= SMALLEST_LARGE {
-        return Err(
-            "volumes of 16 TiB and more are not read this way; repair a copy with `tierlift fsck`, then mount it"
-                .into(),
-        );
+/// Finds the inodes of what the reader of the files found.
+struct Numbers<'a> {
+    inodes: Inodes<'a>,
+    /// The file system without what waits in its journal, when something does.
+    on_volume: Option<Ext4>,
+}
+
+impl<'a> Numbers<'a> {
+    fn open(view: &'a View, mark: &Mark) -> Option<Self> {
+        let on_volume = match reader::journal_waits(view) {
+            true => Some(reader::without_journal(view, mark)?),
+            false => None,
+        };
+        Some(Self { inodes: Inodes::open(view)?, on_volume })
     }
-    let mut first = None;
-    for (hide_journal, hide_checksums) in [(false, false), (true, false), (false, true), (true, true)] {
-        let reader = Reader { view: view.clone(), mark: mark.clone(), hide_journal, hide_checksums };
-        match Ext4::load(Box::new(reader)) {
-            Ok(system) => return Ok(system),
-            Err(error) => {
-                first.get_or_insert(error.to_string());
-            }
+
+    /// The inode of this number, if it is the one that was found under this entry.
+    fn find(&self, number: u32, entry: &DirEntry, found: &Metadata) -> Option<Found> {
+        if let Some(on_volume) = &self.on_volume {
+            // All times are compared here, also that of the last change of attributes.
+            on_volume.symlink_metadata(&entry.path()).ok().filter(|there| there == found)?;
         }
+        self.inodes.find(number).filter(|inode| Some(&inode.identity) == attributes::identity(found).as_ref())
     }
-    Err(first.unwrap_or_default())
+
+    /// Two names of this inode are surely names of one file. While a journal waits, names on the volume may be older ones; then
+    /// it takes nanoseconds to tell files apart that were made one after another.
+    fn can_link(&self, inode: &Found) -> bool {
+        inode.inode.links > 1 && (self.on_volume.is_none() || inode.identity.made.is_some())
+    }
 }
 
 struct Work<'a> {
     system: Ext4,
-    view: View,
+    view: &'a View,
     mark: Mark,
+    inodes: Option<Numbers<'a>>,
+    /// First name on the target of each file with several names, by its number.
+    links: HashMap<u32, PathBuf>,
     job: &'a Job,
     manifest: Manifest,
     done: Done,
@@ -201,8 +123,8 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// `path` are the bytes below the root, without a slash at either end.
-    fn directory(&mut self, path: &mut Vec<u8>, depth: usize) -> anyhow::Result<()> {
+    /// `path` are the bytes below the root, without a slash at either end; `number` is that of the directory's inode, if known.
+    fn directory(&mut self, path: &mut Vec<u8>, number: Option<u32>, depth: usize) -> anyhow::Result<()> {
         let shown = path_of(path);
         if depth > MAX_DEPTH {
             return self.lost(&shown, "directory", "directories in each other without end");
@@ -217,7 +139,7 @@ impl Work<'_> {
         if let Some(why) = end {
             self.lost(&shown, "directory", &format!("names in it may be missing: {why}"))?;
         }
-        for entry in entries {
+        for (entry, number) in self.numbered(entries, number) {
             let name = entry.file_name();
             let name: &[u8] = name.as_ref();
             if name == b"." || name == b".." {
@@ -230,42 +152,93 @@ impl Work<'_> {
                 path.push(b'/');
             }
             path.extend_from_slice(name);
-            let result = self.entry(path, &entry, depth);
+            let result = self.entry(path, &entry, number, depth);
             path.truncate(length);
             result?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, path: &mut Vec<u8>, entry: &DirEntry, depth: usize) -> anyhow::Result<()> {
+    /// The entries of the directory of this number, each with its own.
+    fn numbered(&self, entries: Vec<DirEntry>, directory: Option<u32>) -> Vec<(DirEntry, Option<u32>)> {
+        let numbers = self.inodes.as_ref().zip(directory).map(|(inodes, number)| inodes.inodes.numbers(number));
+        let numbers = numbers.unwrap_or_default();
+        let number = |entry: &DirEntry| numbers.get(entry.file_name().as_ref() as &[u8]).copied();
+        entries.into_iter().map(|entry| (number(&entry), entry)).map(|(number, entry)| (entry, number)).collect()
+    }
+
+    fn entry(&mut self, path: &mut Vec<u8>, entry: &DirEntry, number: Option<u32>, depth: usize) -> anyhow::Result<()> {
         let shown = path_of(path);
         let found = match entry.metadata() {
             Ok(found) => found,
             Err(error) => return self.lost(&shown, "unknown", &error.to_string()),
         };
+        if entry.file_name() == PART {
+            return self.not_copied(&shown, "unknown", "files are written under this name before they get their own");
+        }
         let target = self.job.target.join(&shown);
+        let inode = self.inodes.as_ref().zip(number).and_then(|(inodes, number)| inodes.find(number, entry, &found));
+        let inode = inode.as_ref();
         if found.is_dir() {
             let made = std::fs::create_dir(&target);
-            if made.is_err() && !target.is_dir() {
+            // A link to a directory would lead out of the target.
+            if made.is_err() && !std::fs::symlink_metadata(&target).is_ok_and(|there| there.is_dir()) {
                 return self.not_copied(&shown, "directory", "its directory could not be made on the target");
             }
             self.done.counts.directories = self.done.counts.directories.saturating_add(1);
             self.manifest.add(&Entry::new(&shown, "directory", State::Copied))?;
-            self.directory(path, depth.saturating_add(1))?;
-            self.attributes(&found, &target);
+            self.directory(path, number, depth.saturating_add(1))?;
+            self.attributes(&found, inode, &target);
             return Ok(());
         }
         if found.is_symlink() {
-            return self.link(&shown, entry, &target);
+            return self.link(&shown, entry, (&found, inode), &target);
         }
         if !found.file_type().is_regular_file() {
             self.done.counts.special = self.done.counts.special.saturating_add(1);
             return self.manifest.add(&Entry::new(&shown, "special", State::Skipped));
         }
-        self.file(&shown, entry, &found, &target)
+        // Only files with more names than this one are looked for, or remembered.
+        let several = self.inodes.as_ref().zip(inode).is_some_and(|(inodes, inode)| inodes.can_link(inode));
+        let shared = number.filter(|_| several);
+        if self.links_again(&shown, shared, &found, &target)? {
+            return Ok(());
+        }
+        let whole = self.file(&shown, entry, (&found, inode), &target)?;
+        if let Some(number) = shared.filter(|_| whole && self.links.len() < MAX_LINKS) {
+            self.links.insert(number, shown);
+        }
+        Ok(())
     }
 
-    fn link(&mut self, shown: &Path, entry: &DirEntry, target: &Path) -> anyhow::Result<()> {
+    /// Another name of a file that was copied already becomes a link; `false` when it must be copied.
+    fn links_again(
+        &mut self,
+        shown: &Path,
+        number: Option<u32>,
+        found: &Metadata,
+        target: &Path,
+    ) -> anyhow::Result<bool> {
+        let Some(first) = number.and_then(|number| self.links.get(&number)) else { return Ok(false) };
+        let first = self.job.target.join(first);
+        let same = same_file(&first, target);
+        // A file system without links gets a second copy.
+        if !same && std::fs::hard_link(&first, target).is_err() {
+            return Ok(false);
+        }
+        let state = if same { State::Identical } else { State::Copied };
+        let (size, mtime) = (found.len(), found.modified().seconds());
+        self.count(Entry { size, mtime, ..Entry::new(shown, "hardlink", state) }, target)?;
+        Ok(true)
+    }
+
+    fn link(
+        &mut self,
+        shown: &Path,
+        entry: &DirEntry,
+        (found, inode): (&Metadata, Option<&Found>),
+        target: &Path,
+    ) -> anyhow::Result<()> {
         let place = match self.system.read_link(&entry.path()) {
             Ok(place) if !self.mark.is(place.as_ref()) => place,
             _ => return self.lost(shown, "symlink", "where it leads cannot be read"),
@@ -278,110 +251,62 @@ impl Work<'_> {
         if let Err(error) = std::os::unix::fs::symlink(place, target) {
             return self.not_copied(shown, "symlink", &format!("the link cannot be made: {error}"));
         }
+        self.attributes(found, inode, target);
         self.done.counts.symlinks = self.done.counts.symlinks.saturating_add(1);
         self.manifest.add(&Entry::new(shown, "symlink", State::Copied))
     }
 
-    fn file(&mut self, shown: &Path, entry: &DirEntry, found: &Metadata, target: &Path) -> anyhow::Result<()> {
+    /// Whether the file is on the target under its name now, and whole.
+    fn file(
+        &mut self,
+        shown: &Path,
+        entry: &DirEntry,
+        (found, inode): (&Metadata, Option<&Found>),
+        target: &Path,
+    ) -> anyhow::Result<bool> {
         let (size, mtime) = (found.len(), found.modified().seconds());
         let new = Entry { size, mtime, ..Entry::new(shown, "file", State::Copied) };
-        let there = std::fs::symlink_metadata(target).ok().filter(|there| there.is_file() && there.len() == size);
+        let there = std::fs::symlink_metadata(target).ok();
         let known = self.manifest.known(shown).filter(|known| (known.size, known.mtime) == (size, mtime));
-        if let (Some(_), Some(known)) = (there, known) {
-            let entry = Entry { state: State::Identical, sha256: Some(known.sha256.clone()), ..new };
-            self.done.counts.identical = self.done.counts.identical.saturating_add(1);
-            self.done.counts.bytes = self.done.counts.bytes.saturating_add(size);
-            return self.manifest.add(&entry);
+        let is_same = there.as_ref().is_some_and(|there| there.is_file() && there.len() == size);
+        if let Some(known) = known.filter(|_| is_same) {
+            let sha256 = Some(known.sha256.clone());
+            self.count(Entry { state: State::Identical, sha256, ..new }, target)?;
+            return Ok(true);
         }
-        if target.symlink_metadata().is_ok() && !self.job.force {
-            return self.not_copied(shown, "file", "a different file of this name is on the target; it was left alone");
+        if there.is_some() && !self.job.force {
+            let why = "a different file of this name is on the target; it was left alone";
+            return self.not_copied(shown, "file", why).map(|()| false);
+        }
+        if size > MAX_FILE {
+            let why = format!("its size ({size} bytes) is impossible");
+            return self.lost(shown, "file", &why).map(|()| false);
         }
         let mut input = match self.system.open(&entry.path()) {
             Ok(input) => input,
-            Err(error) => return self.lost(shown, "file", &error.to_string()),
+            Err(error) => return self.lost(shown, "file", &error.to_string()).map(|()| false),
         };
         let part = target.with_file_name(PART);
-        let (sha256, lost, _guard) = self.write(entry, &mut input, size, &part).inspect_err(|_| {
-            let _ = std::fs::remove_file(&part);
-        })?;
-        self.attributes(found, &part);
-        let mut name = target.as_os_str().to_owned();
-        if !lost.is_empty() {
-            name.push(".damaged");
-        }
-        let name = PathBuf::from(name);
-        std::fs::rename(&part, &name).with_context(|| format!("{} cannot be given its name", name.display()))?;
-        self.count(Entry { sha256: Some(sha256), lost, ..new }, &name)
-    }
-
-    /// The file as a part file, read back. Errors are those of the target.
-    fn write(
-        &mut self,
-        entry: &DirEntry,
-        input: &mut ext4_view::File,
-        size: u64,
-        part: &Path,
-    ) -> anyhow::Result<(String, Vec<LostRange>, Unfinished)> {
-        let failed = || format!("{} cannot be written: is the target full?", part.display());
-        let make = || File::options().read(true).write(true).create(true).truncate(true).open(part);
-        let (output, guard) = Unfinished::make(make, |_| part.to_owned()).with_context(failed)?;
-        output.set_len(size).with_context(failed)?;
-        let (mut hash, mut lost) = (Sha256::new(), Vec::<LostRange>::new());
-        let mut buffer = vec![0; STEP];
-        let mut at = 0_u64;
-        while at < size {
-            // Never more than to the end of a block; nothing behind an error is asked for.
-            let read = input.read_bytes(&mut buffer).unwrap_or(0);
-            let rest = size.saturating_sub(at);
-            let length = if read == 0 { rest } else { (read as u64).min(rest) };
-            if read == 0 {
-                lose(&mut lost, at, length);
-                zeros(&mut hash, length);
+        let written = self.write(entry, &mut input, size, &part);
+        let named = written.and_then(|written| {
+            self.attributes(found, inode, &part);
+            let name = name_of(target, &written.lost);
+            std::fs::rename(&part, &name).map_err(|error| judge(error, "it cannot be given its name"))?;
+            Ok((written, name))
+        });
+        let (Written { sha256, lost, .. }, name) = match named {
+            Ok(named) => named,
+            Err(stop) => {
+                let _ = std::fs::remove_file(&part);
+                return match stop {
+                    Stop::Target(error) => Err(error.context(format!("at {}", shown.display()))),
+                    Stop::File(_, why) => self.not_copied(shown, "file", &why).map(|()| false),
+                };
             }
-            let mut piece_at = at;
-            for piece in buffer.get(..read).unwrap_or_default().chunks(MARK) {
-                if self.mark.is(piece) && !(piece.len() < SHORT && self.is_data(entry, piece_at, piece)) {
-                    lose(&mut lost, piece_at, piece.len() as u64);
-                    zeros(&mut hash, piece.len() as u64);
-                } else {
-                    hash.update(piece);
-                    Sparse(&output).take(piece_at, piece).with_context(failed)?;
-                }
-                piece_at = piece_at.saturating_add(piece.len() as u64);
-            }
-            at = at.saturating_add(length);
-        }
-        output.sync_data().with_context(failed)?;
-        let digest: [u8; 32] = hash.finalize().into();
-        let back = file::read(&output, size, &mut Nowhere).with_context(failed)?;
-        ensure!(
-            back.sha256 == digest && back.lost.is_empty(),
-            "the target disk gives back other bytes than were written to it: it is failing; use another disk"
-        );
-        Ok((hex(&digest), lost, guard))
-    }
-
-    /// Whether the end of a file that looks like the mark, but is too short to be sure, is data: then it looks the same when
-    /// another mark is used.
-    fn is_data(&self, entry: &DirEntry, place: u64, piece: &[u8]) -> bool {
-        let Ok(system) = open(&self.view, &self.mark.another()) else { return false };
-        let Ok(mut input) = system.open(&entry.path()) else { return false };
-        let mut buffer = vec![0; STEP];
-        loop {
-            let at = input.position();
-            match input.read_bytes(&mut buffer) {
-                Ok(read) if read > 0 => {
-                    let inside = place
-                        .checked_sub(at)
-                        .and_then(|inside| usize::try_from(inside).ok())
-                        .filter(|inside| *inside < read);
-                    if let Some(here) = inside.and_then(|inside| buffer.get(inside..read)) {
-                        return here == piece;
-                    }
-                }
-                _ => return false,
-            }
-        }
+        };
+        let whole = lost.is_empty();
+        self.count(Entry { sha256: Some(sha256), lost, ..new }, &name)?;
+        Ok(whole)
     }
 
     fn count(&mut self, mut entry: Entry, name: &Path) -> anyhow::Result<()> {
@@ -394,6 +319,8 @@ impl Work<'_> {
             entry.state = State::Damaged;
             entry.written_as = name.file_name().map(|name| name.to_string_lossy().into_owned());
             self.loss(format!("{}: {lost} of {} bytes cannot be read", entry.path, entry.size));
+        } else if entry.state == State::Identical {
+            counts.identical = counts.identical.saturating_add(1);
         } else {
             counts.copied = counts.copied.saturating_add(1);
             if counts.copied.checked_rem(1000) == Some(0) {
@@ -403,16 +330,10 @@ impl Work<'_> {
         self.manifest.add(&entry)
     }
 
-    fn attributes(&mut self, found: &Metadata, target: &Path) {
-        let (owner, group) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
-        let at = nix::fcntl::AT_FDCWD;
-        let owned = fchownat(at, target, Some(owner), Some(group), nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).is_ok();
-        let mode = Permissions::from_mode(u32::from(found.mode()) & 0o7777);
-        let moded = std::fs::set_permissions(target, mode).is_ok();
-        let time = |time: ext4_view::Timestamp| TimeSpec::new(time.seconds(), i64::from(time.nanoseconds()));
-        let (accessed, modified) = (time(found.accessed()), time(found.modified()));
-        let timed = utimensat(at, target, &accessed, &modified, UtimensatFlags::NoFollowSymlink).is_ok();
-        let dropped = [owned, moded, timed].iter().filter(|done| !**done).count() as u64;
+    /// Without an inode, what it may have had of extended attributes and other names counts as lost.
+    fn attributes(&mut self, found: &Metadata, inode: Option<&Found>, target: &Path) {
+        let extended = self.inodes.as_ref().zip(inode).map(|(inodes, inode)| inodes.inodes.attributes(inode));
+        let dropped = attributes::give(found, extended.as_ref(), target);
         let counter = &mut self.done.counts.attributes_dropped;
         *counter = counter.saturating_add(dropped);
     }
@@ -449,29 +370,28 @@ fn read_all(entries: ext4_view::ReadDir) -> (Vec<DirEntry>, Option<String>) {
     (all, None)
 }
 
+/// A file with unreadable ranges has another name, so that nobody takes it for a sound one.
+fn name_of(target: &Path, lost: &[LostRange]) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    if !lost.is_empty() {
+        name.push(".damaged");
+    }
+    PathBuf::from(name)
+}
+
+fn same_file(one: &Path, two: &Path) -> bool {
+    let number = |path: &Path| std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    number(one).is_some_and(|found| number(two) == Some(found))
+}
+
 fn path_of(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
-}
-
-fn lose(lost: &mut Vec<LostRange>, offset: u64, length: u64) {
-    match lost.last_mut() {
-        Some(last) if last.offset.saturating_add(last.length) == offset => {
-            last.length = last.length.saturating_add(length);
-        }
-        _ => lost.push(LostRange { offset, length }),
-    }
-}
-
-fn zeros(hash: &mut Sha256, length: u64) {
-    let piece = [0; 4096];
-    let mut left = length;
-    while left > 0 {
-        let now = usize::try_from(left).unwrap_or(piece.len()).min(piece.len());
-        hash.update(piece.get(..now).unwrap_or_default());
-        left = left.saturating_sub(now as u64);
-    }
 }
 
 #[cfg(test)]
 #[path = "userland_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "userland/kept_tests.rs"]
+mod kept_tests;

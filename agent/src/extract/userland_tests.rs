@@ -1,8 +1,11 @@
 //! Copying without the kernel: large blocks, QNAP's mark, damage.
 
+use super::reader::{INODE, MARK, MOST_BLOCKS};
 use super::*;
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
+use tierlift_ondisk::view::ReadAt;
 
 /// Bytes of which no two blocks are the same.
 fn photo() -> Vec<u8> {
@@ -10,7 +13,7 @@ fn photo() -> Vec<u8> {
 }
 
 /// A file system with two files, a link and a folder, in blocks of this size.
-fn made(folder: &Path, block: &str, features: &str) -> PathBuf {
+pub(super) fn made(folder: &Path, block: &str, features: &str) -> PathBuf {
     let content = folder.join("content");
     std::fs::create_dir_all(content.join("Photos of Mum")).unwrap();
     std::fs::write(content.join("Photos of Mum/one.jpg"), photo()).unwrap();
@@ -24,7 +27,7 @@ fn made(folder: &Path, block: &str, features: &str) -> PathBuf {
     image
 }
 
-fn job(folder: &Path, source: &Path) -> Job {
+pub(super) fn job(folder: &Path, source: &Path) -> Job {
     Job { name: "vg1/lv1".into(), source: source.to_owned(), target: folder.join("out"), force: false }
 }
 
@@ -62,20 +65,8 @@ fn a_lost_block_costs_its_file_and_is_told() {
     let lost = 80 * 4096;
     let hole = bytes.chunks(4096).position(|block| block == &photo()[lost..lost + 4096]).unwrap() * 4096;
     let view: View = Arc::new(Broken { bytes, hole: hole as u64..hole as u64 + 4096 });
-    let mark = Mark::new();
-    let system = open(&view, &mark).unwrap();
-    std::fs::create_dir(folder.path().join("out")).unwrap();
-    let job = job(folder.path(), &image);
-    let manifest = Manifest::begin(&job.target, "x", false).unwrap();
-    let mut tell = |_: &str| {};
-    let mut work = Work { system, view, mark, job: &job, manifest, done: Done::default(), things: 0, tell: &mut tell };
-    work.directory(&mut Vec::new(), 0).unwrap();
-    assert_eq!(
-        (work.done.counts.copied, work.done.counts.damaged, work.done.counts.lost_bytes),
-        (1, 1, 4096),
-        "{:?}",
-        work.done.losses
-    );
+    let done = copy_view(&view, &job(folder.path(), &image), &mut |_| {}).unwrap();
+    assert_eq!((done.counts.copied, done.counts.damaged, done.counts.lost_bytes), (1, 1, 4096), "{:?}", done.losses);
     let damaged = std::fs::read(folder.path().join("out/Photos of Mum/one.jpg.damaged")).unwrap();
     let mut expected = photo();
     expected[lost..lost + 4096].fill(0);
@@ -101,9 +92,9 @@ fn a_mark_is_sound_as_nothing_and_no_two_are_the_same() {
     assert_eq!(middle, block[512..520]);
 }
 
-struct Broken {
-    bytes: Vec<u8>,
-    hole: std::ops::Range<u64>,
+pub(super) struct Broken {
+    pub(super) bytes: Vec<u8>,
+    pub(super) hole: std::ops::Range<u64>,
 }
 
 impl ReadAt for Broken {
@@ -161,5 +152,35 @@ fn damage_anywhere_is_survived() {
         let job = Job { name: "x".into(), source: path, target, force: false };
         // Whatever comes of it: it ends, and without a panic.
         let _ = copy(&job, &mut |_| {});
+    }
+}
+
+/// QNAP orders the indexes of directories in its own way: names are listed, and not found by them.
+#[test]
+fn indexes_in_qnaps_order_are_not_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = folder.path().join("content/many");
+    std::fs::create_dir_all(&content).unwrap();
+    for number in 0..600 {
+        std::fs::write(content.join(format!("a file with a rather long name {number}")), number.to_string()).unwrap();
+    }
+    for features in ["dir_index,metadata_csum", "dir_index,^metadata_csum"] {
+        let image = folder.path().join("volume.img");
+        File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        let mut mke2fs = Command::new("mke2fs");
+        mke2fs.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-O", features, "-d"]);
+        assert!(mke2fs.arg(folder.path().join("content")).arg(&image).output().unwrap().status.success());
+        // Makes the indexes; its code tells that it changed something.
+        assert!(Command::new("e2fsck").args(["-fyD"]).arg(&image).output().unwrap().status.code() < Some(4));
+        let file = File::options().read(true).write(true).open(&image).unwrap();
+        let mut seed = [0; 16];
+        file.read_exact_at(&mut seed, 1024 + 0xec).unwrap();
+        // Another seed is another order.
+        seed.iter_mut().for_each(|byte| *byte = !*byte);
+        file.write_all_at(&seed, 1024 + 0xec).unwrap();
+        file.write_all_at(b"QNAP", 1024 + 0x3fc).unwrap();
+        let target = folder.path().join(features);
+        let done = copy(&Job { target, ..job(folder.path(), &image) }, &mut |_| {}).unwrap();
+        assert_eq!((done.counts.copied, done.counts.damaged), (600, 0), "{:?}", done.losses);
     }
 }

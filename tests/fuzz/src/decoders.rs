@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 use tierlift::block::ddrescue;
-use tierlift::ext4::{lost_names, survey};
+use tierlift::ext4::{Inodes, lost_names, survey};
 use tierlift::harvest;
 use tierlift::inventory::{Extents, Inventory, PvPlace};
 use tierlift::volume::choice::pick;
@@ -165,6 +165,19 @@ fn system_partition(bytes: &[u8]) {
     let found = survey(&bytes.to_vec(), &[0..1, 9000..70_000]);
     assert!(found.is_none_or(|found| found.damaged_files <= found.files));
     assert!(lost_names(&bytes.to_vec(), &(0..100).collect()).len() <= 100);
+    inodes(bytes);
+}
+
+/// What paths do not tell: numbers of names, and extended attributes, which are never longer than what they are read from.
+fn inodes(volume: &[u8]) {
+    let Some(inodes) = Inodes::open(&volume) else { return };
+    for number in 0..100 {
+        assert!(inodes.numbers(number).values().all(|number| *number > 0));
+        let Some(found) = inodes.find(number) else { continue };
+        let values = inodes.attributes(&found).values;
+        // Access control lists grow to twice their length.
+        assert!(values.values().map(Vec::len).sum::<usize>() <= 4 * volume.len());
+    }
 }
 
 fn text(bytes: &[u8]) {
