@@ -11,6 +11,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Set by the prompt for the verbs it starts.
 pub const ASK: &str = "TIERLIFT_ASK";
@@ -20,6 +21,12 @@ const QUESTION: &str =
 static ASKS: AtomicBool = AtomicBool::new(false);
 /// Questions that wait for an answer.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
+/// It is being asked whether to stop; the work goes on meanwhile.
+static ASKING: AtomicBool = AtomicBool::new(false);
+/// The work came to its end.
+static ENDED: AtomicBool = AtomicBool::new(false);
+/// How often it is looked whether the answer came.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A question of the verb itself is open: nothing is being worked on, and Ctrl-C stops at once.
 #[derive(Debug)]
@@ -60,14 +67,26 @@ pub fn ask_first() {
     let watch = move || {
         while let Ok(Some(_)) = keys.read_signal() {
             // Where nobody can be asked, the key means what it always means.
-            if OPEN.load(Ordering::SeqCst) > 0 || agreed(&keys).unwrap_or(true) {
+            ASKING.store(true, Ordering::SeqCst);
+            let stops = OPEN.load(Ordering::SeqCst) > 0 || agreed(&keys).unwrap_or(true);
+            if stops && !ENDED.load(Ordering::SeqCst) {
                 stop();
             }
+            ASKING.store(false, Ordering::SeqCst);
         }
     };
     if std::thread::Builder::new().name("ctrl-c".into()).spawn(watch).is_err() {
         ASKS.store(false, Ordering::SeqCst);
         let _ = signals.thread_unblock();
+    }
+}
+
+/// To be called when the work came to its end: where it is being asked whether to stop, the answer is waited for. Otherwise it would
+/// be taken for a command.
+pub fn wait_for_answer() {
+    ENDED.store(true, Ordering::SeqCst);
+    while ASKING.load(Ordering::SeqCst) {
+        std::thread::sleep(LOOK);
     }
 }
 

@@ -106,6 +106,7 @@ pub fn main() -> ExitCode {
         programs::verb("begun");
     }
     let outcome = outcome::of(run(cli.verb));
+    crate::interrupt::wait_for_answer();
     if kept {
         programs::verb(&format!("ended with exit code {}", outcome.0));
     }

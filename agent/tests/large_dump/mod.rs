@@ -2,11 +2,19 @@
 
 use std::fs;
 use std::path::Path;
+use tierlift_forge::simulator::{Shape, Simulator};
+use tierlift_ondisk::units::DeviceId;
 
-/// Words that dump a genuine pool, unpacked into `folder`: over 300,000 bytes, more than all buffers on the way together.
+/// Mappings of the pool: a line each, for no two are neighbours.
+const MAPPINGS: u64 = 30_000;
+
+/// Words that dump a pool made in `folder`: some MiB, more than all buffers on the way together, and more than is read while a
+/// question is asked and answered.
 pub fn dump_words(folder: &Path) -> [String; 6] {
-    let packed = fs::File::open("../tests/fixtures/F7-crash-1/tmeta.img.zst").unwrap();
+    let mut pool = Simulator::format(Shape::QNAP_BYPASS).unwrap();
+    pool.create(DeviceId(1)).unwrap();
+    (0..MAPPINGS).for_each(|chunk| pool.write(DeviceId(1), 2 * chunk).unwrap());
     let meta = folder.join("tmeta.img");
-    zstd::stream::copy_decode(packed, fs::File::create(&meta).unwrap()).unwrap();
+    fs::write(&meta, pool.finish().unwrap().image).unwrap();
     ["pool", "dump", "--format", "xml", "--meta", meta.to_str().unwrap()].map(str::to_owned)
 }
