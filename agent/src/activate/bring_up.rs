@@ -4,7 +4,7 @@ use super::dm::{DeviceMapper, path_of};
 use super::execute::{Executed, execute, existing_members};
 use super::plan::{Choice, ModeChoice, Plan, Scratch, Wish};
 use super::session::Session;
-use super::{ground, md, scratch};
+use super::{ground, lock, md, scratch};
 use crate::block::FileView;
 use crate::case::{self, Activation};
 use crate::commands::{Failure, Outcome};
@@ -82,6 +82,7 @@ pub fn bring_up(
     wish: &Wish,
     request: &Request,
 ) -> anyhow::Result<Active> {
+    let _lock = lock::devices()?;
     let sources = session.sources();
     let prepare = |path| scratch::prepare(dm, path, &sources, request.force_scratch.as_deref());
     let scratch = request.scratch.as_deref().map(prepare).transpose()?;

@@ -4,7 +4,7 @@ use super::deps::Dependencies;
 use super::dm::{DeviceMapper, DmError, Made};
 use super::ground::{self, Ground};
 use super::plan::{ExistingMember, Plan, PlannedDevice};
-use super::{md, names, sysfs, volume_overlay};
+use super::{lock, md, names, sysfs, volume_overlay};
 use crate::unlock::crypt::{self, Unlocked};
 use anyhow::Context;
 use serde::Serialize;
@@ -135,6 +135,7 @@ pub struct TakenDown {
 /// # Errors
 /// When device-mapper cannot be asked.
 pub fn take_down(dm: &DeviceMapper, devices: &[String], unmount: bool) -> anyhow::Result<TakenDown> {
+    let _lock = lock::devices()?;
     let mut done = TakenDown::default();
     for name in devices.iter().flat_map(|name| over_volume(dm, name)) {
         remove_one(dm, &name, unmount, &mut done)?;

@@ -12,6 +12,7 @@ pub mod fullness;
 pub mod ground;
 pub mod ioctl;
 pub mod kernel_log;
+pub mod lock;
 pub mod md;
 pub mod names;
 pub mod overlay;

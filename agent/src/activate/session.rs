@@ -8,6 +8,7 @@ use crate::discover::{self, Wishes};
 use crate::inventory::{Inventory, LogicalVolume, LogicalVolumeKind, PvPlace, VolumeGroup};
 use crate::repair::{self, Repaired};
 use crate::volume;
+use crate::volume::choice::Choices;
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +22,10 @@ use tierlift_pool::{Pool, Stat};
 pub struct Session {
     /// What was found.
     pub inventory: Inventory,
-    pools: BTreeMap<(usize, String), Stat>,
+    /// How volume groups and arrays were chosen to be read.
+    pub choices: Choices,
+    /// By group, name, and when the repair was made that is used: after one everything must be asked anew.
+    pools: BTreeMap<(usize, String, Option<u64>), Stat>,
 }
 
 /// Something that can be activated.
@@ -52,7 +56,11 @@ impl Session {
             }
             named => named.to_vec(),
         };
-        Ok(Self { inventory: discover::look(&disks, wishes)?.inventory, pools: BTreeMap::new() })
+        Ok(Self {
+            inventory: discover::look(&disks, wishes)?.inventory,
+            choices: wishes.texts.clone(),
+            pools: BTreeMap::new(),
+        })
     }
 
     /// Disks that carry user data: members of arrays and physical volumes.
@@ -142,10 +150,11 @@ impl Session {
 
     /// The pool's figures, those of the new metadata when it was repaired; read once.
     fn stat(&mut self, group: usize, pool: &LogicalVolume) -> anyhow::Result<&Stat> {
-        let key = (group, pool.name.clone());
+        let repaired = self.repaired(group, pool)?;
+        let key = (group, pool.name.clone(), repaired.as_ref().map(|repaired| repaired.made));
         if !self.pools.contains_key(&key) {
             let LogicalVolumeKind::Pool(parts) = &pool.kind else { anyhow::bail!("{} is no pool", pool.name) };
-            let metadata: View = match self.repaired(group, pool)? {
+            let metadata: View = match repaired {
                 Some(repaired) => Arc::new(FileView::open(&repaired.metadata)?),
                 None => volume::view(&self.inventory, group, &parts.metadata)?,
             };

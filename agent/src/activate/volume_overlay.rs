@@ -8,7 +8,9 @@ use super::execute::make;
 use super::plan::{Backing, PlannedDevice, Scratch, device_path, line};
 use super::{ground, scratch};
 use crate::block::FileView;
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use tierlift_ondisk::units::{Bytes, Sectors};
 use tierlift_ondisk::view::ReadAt;
@@ -21,6 +23,8 @@ const STORE_SECTORS: u64 = 4 << 20;
 const ALIGN: u64 = 2048;
 /// A smaller rest of a scratch disk (64 MiB) is not worth it: memory is used.
 const LEAST_SECTORS: u64 = 1 << 17;
+/// Marks of repairs under way.
+const REPAIRS: &str = "/run/tierlift/repairing";
 /// What the name of an overlay ends in.
 const OVERLAY: &str = "-overlay";
 /// What the name of a store ends in.
@@ -50,11 +54,27 @@ pub fn is_overlay(name: &str) -> bool {
     name.ends_with(OVERLAY)
 }
 
-/// The overlay over a volume, when it has one.
+/// The overlay over a volume, when it has one. One on which a repair was killed is thrown away: half a repair is worse than none.
 ///
 /// # Errors
-/// When device-mapper cannot be asked.
+/// When device-mapper cannot be asked, or the overlay is being repaired right now.
 pub fn existing(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let marker = marker_of(volume);
+    if let Ok(file) = File::options().write(true).open(&marker) {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(_stale) => {
+                log::warn!("{}: a repair was stopped in its middle: its overlay is thrown away", volume.display());
+                remove(dm, volume)?;
+                std::fs::remove_file(&marker).with_context(|| format!("{} cannot be removed", marker.display()))?;
+            }
+            Err(_) => bail!("{} is being repaired by another command; let that end first", volume.display()),
+        }
+    }
+    present(dm, volume)
+}
+
+/// The same, also while it is being repaired.
+fn present(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<Option<PathBuf>> {
     let name = volume.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let [overlay, _] = names(&name);
     Ok(dm.state(&overlay)?.is_some_and(|state| state.is_ours()).then(|| path_of(&overlay)))
@@ -87,10 +107,47 @@ pub fn as_found(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<PathBuf> {
 /// # Errors
 /// When device-mapper cannot be asked.
 pub fn is_broken(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<bool> {
-    let Some(overlay) = existing(dm, volume)? else { return Ok(false) };
+    let Some(overlay) = present(dm, volume)? else { return Ok(false) };
     let name = overlay.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let status = dm.status(&name)?.into_iter().next().map(|line| line.arguments).unwrap_or_default();
     Ok(!status.contains('/'))
+}
+
+fn marker_of(volume: &Path) -> PathBuf {
+    Path::new(REPAIRS).join(volume.file_name().unwrap_or_default())
+}
+
+/// A repair on the overlay of a volume that has begun. Whoever kills it leaves the marker.
+#[derive(Debug)]
+pub struct Repairing {
+    marker: PathBuf,
+    _held: Flock<File>,
+}
+
+impl Repairing {
+    /// Marks the overlay of a volume.
+    ///
+    /// # Errors
+    /// When it cannot be marked, or another command repairs it.
+    pub fn begin(volume: &Path) -> anyhow::Result<Self> {
+        let marker = marker_of(volume);
+        let make = || {
+            std::fs::create_dir_all(REPAIRS)?;
+            File::options().create(true).truncate(false).write(true).open(&marker)
+        };
+        let file = make().with_context(|| format!("{} cannot be made", marker.display()))?;
+        let held = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+        let held = held.map_err(|_| anyhow!("{} is being repaired by another command", volume.display()))?;
+        Ok(Self { marker, _held: held })
+    }
+
+    /// It came to its end, or what it left is gone.
+    ///
+    /// # Errors
+    /// When the mark cannot be taken away.
+    pub fn end(self) -> anyhow::Result<()> {
+        std::fs::remove_file(&self.marker).with_context(|| format!("{} cannot be removed", self.marker.display()))
+    }
 }
 
 /// Lays an overlay over a volume, unless it has one, and answers with its path.
@@ -185,7 +242,7 @@ impl Fill {
 /// # Errors
 /// When device-mapper cannot be asked.
 pub fn fill(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<Option<Fill>> {
-    let Some(overlay) = existing(dm, volume)? else { return Ok(None) };
+    let Some(overlay) = present(dm, volume)? else { return Ok(None) };
     let name = overlay.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let status = dm.status(&name)?.into_iter().next().map(|line| line.arguments).unwrap_or_default();
     let Some(fill) = figures(&status) else { return Ok(None) };

@@ -15,6 +15,7 @@ pub use store::{keep, load, location, read};
 
 use crate::volume::choice::Choices;
 use serde::{Deserialize, Serialize};
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,6 +29,9 @@ const MAX_EVENTS: usize = 10_000;
 pub struct Case {
     /// [`SCHEMA`].
     pub schema: String,
+    /// Drawn when it began: what lies on a target is the same case or another one, whatever clocks say.
+    #[serde(default)]
+    pub id: String,
     /// When it began, seconds since 1970.
     pub started: u64,
     /// The last inventory.
@@ -47,6 +51,9 @@ pub struct Case {
     pub mounts: Vec<Mounted>,
     /// Copies made.
     pub copies: Vec<Copied>,
+    /// Volumes that could not be recovered, or only in part, for another reason than damaged files.
+    #[serde(default)]
+    pub failures: Vec<FailedVolume>,
     /// How far `auto` came.
     #[serde(default)]
     pub auto: Option<AutoState>,
@@ -72,8 +79,23 @@ pub struct Found {
 pub struct AutoState {
     /// Ids of the volume groups it is about.
     pub groups: Vec<String>,
-    /// Exit code, once it came to its end.
+    /// Exit code, once it came to its end and nothing failed.
     pub finished: Option<u8>,
+    /// What it finished with: other volumes, or older forms of files that were not looked for, are still to be done.
+    #[serde(default)]
+    pub volumes: Vec<String>,
+    /// Older forms of damaged files were fetched from snapshots.
+    #[serde(default)]
+    pub from_snapshots: bool,
+}
+
+/// A volume that could not be recovered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedVolume {
+    /// "vg1/lv1".
+    pub volume: String,
+    /// Why.
+    pub why: String,
 }
 
 /// A pool that was repaired.
@@ -157,6 +179,7 @@ impl Default for Case {
     fn default() -> Self {
         Self {
             schema: SCHEMA.to_owned(),
+            id: new_id(),
             started: now(),
             inventory: None,
             texts: Choices::default(),
@@ -165,6 +188,7 @@ impl Default for Case {
             activations: Vec::new(),
             mounts: Vec::new(),
             copies: Vec::new(),
+            failures: Vec::new(),
             auto: None,
             events: Vec::new(),
         }
@@ -226,7 +250,40 @@ impl Case {
     pub fn copied(&mut self, copied: Copied) {
         self.note(format!("copied {} to {}", copied.source, copied.target));
         self.copies.retain(|old| (&old.source, &old.target) != (&copied.source, &copied.target));
+        self.failures.retain(|failure| failure.volume != copied.source);
         self.copies.push(copied);
+    }
+
+    /// Notes that a volume could not be recovered; what was known of it before is replaced.
+    pub fn failed(&mut self, volume: &str, why: &str) {
+        self.note(format!("{volume} could not be recovered: {why}"));
+        self.failures.retain(|failure| failure.volume != volume);
+        self.failures.push(FailedVolume { volume: volume.to_owned(), why: why.to_owned() });
+    }
+
+    /// Goes on with an earlier case: what that had is kept, and what this machine did since its start comes behind it.
+    pub fn continue_from(&mut self, mut earlier: Self) {
+        earlier.inventory = self.inventory.take().or(earlier.inventory);
+        earlier.activations.iter_mut().for_each(|activation| activation.active = false);
+        earlier.mounts.iter_mut().for_each(|mount| mount.active = false);
+        if self.texts != Choices::default() {
+            earlier.texts = std::mem::take(&mut self.texts);
+        }
+        let replaced = |repair: &RepairedPool| !self.repairs.iter().any(|new| new.pool == repair.pool);
+        earlier.repairs.retain(replaced);
+        earlier.repairs.append(&mut self.repairs);
+        earlier.drew(std::mem::take(&mut self.chunk_maps));
+        earlier.activations.retain(|old| !self.activations.iter().any(|new| new.target == old.target));
+        earlier.activations.append(&mut self.activations);
+        earlier.mounts.retain(|old| !self.mounts.iter().any(|new| new.directory == old.directory));
+        earlier.mounts.append(&mut self.mounts);
+        earlier.copies.retain(|old| !self.copies.iter().any(|new| new.source == old.source));
+        earlier.copies.append(&mut self.copies);
+        earlier.failures.retain(|old| !self.failures.iter().any(|new| new.volume == old.volume));
+        earlier.failures.append(&mut self.failures);
+        earlier.note("went on after an interruption");
+        earlier.events.append(&mut self.events);
+        *self = earlier;
     }
 
     /// Notes which devices and mounts are gone.
@@ -242,6 +299,12 @@ impl Case {
             activation.active &= !removed.contains(&activation.device);
         }
     }
+}
+
+/// A number nobody drew before, from the kernel where it has one.
+fn new_id() -> String {
+    let drawn = std::fs::read_to_string("/proc/sys/kernel/random/uuid").map(|id| id.trim().to_owned());
+    drawn.unwrap_or_else(|_| format!("{:016x}", RandomState::new().hash_one(now())))
 }
 
 /// Seconds since 1970; 0 on a machine whose clock says it is earlier.
@@ -292,6 +355,25 @@ mod tests {
         case.taken_down(&["vg1-lv1".into()], &[]);
         let active: Vec<bool> = case.activations.iter().map(|activation| activation.active).collect();
         assert_eq!(active, [false, true]);
+    }
+
+    #[test]
+    fn an_earlier_case_goes_on_whatever_the_clock_says() {
+        let copied = |source: &str| Copied { source: source.into(), target: "/dev/sdb".into(), ..Copied::default() };
+        let mut earlier = Case { started: u64::MAX, ..Case::default() };
+        earlier.copied(copied("vg1/lv1"));
+        earlier.failed("vg1/lv2", "wrong password");
+        earlier.activated(activation("vg1/lv1", "vg1-lv1"));
+        let id = earlier.id.clone();
+        let mut now = Case::default();
+        assert_ne!(now.id, id);
+        now.note("looked");
+        now.repaired(RepairedPool { pool: "vg1/tp1".into(), salvage: vec![], volumes: vec![], whole: true });
+        now.continue_from(earlier);
+        assert_eq!((now.id.as_str(), now.copies.len(), now.repairs.len(), now.failures.len()), (id.as_str(), 1, 1, 1));
+        assert!(!now.activations[0].active && now.events.iter().any(|event| event.what == "looked"));
+        now.copied(copied("vg1/lv2"));
+        assert!(now.failures.is_empty(), "what is copied has not failed any more");
     }
 
     #[test]

@@ -134,10 +134,15 @@ pub(super) fn repair(dm: &DeviceMapper, target: &str, device: &Path) -> anyhow::
     }
     let overlay = volume_overlay::over(dm, device)?;
     refuse_mounted(target, &overlay)?;
-    if let Some(copy) = copy {
-        put_back(&overlay, copy)?;
+    let repairing = volume_overlay::Repairing::begin(device)?;
+    let repaired = copy
+        .map_or(Ok(()), |copy| put_back(&overlay, copy))
+        .and_then(|()| on_overlay(dm, target, device, &overlay, (Way::Repair, copy)));
+    if repaired.is_err() {
+        volume_overlay::remove(dm, device)?;
     }
-    let said = on_overlay(dm, target, device, &overlay, (Way::Repair, copy))?;
+    repairing.end()?;
+    let said = repaired?;
     case::keep(|case| {
         case.note(format!("repaired the file system of {target} on an overlay: {}", said.summary().join("; ")))
     })?;

@@ -1,5 +1,6 @@
 //! The command line: one file a verb, one table of all of them. Help comes from here.
 
+use crate::activate::lock::WorkLock;
 use crate::case::programs;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -114,6 +115,21 @@ pub fn main() -> ExitCode {
 }
 
 impl Verb {
+    /// Keeps verbs from getting into each other's way.
+    fn lock(&self) -> anyhow::Result<Option<WorkLock>> {
+        match self {
+            Self::Auto(_) => WorkLock::alone("auto"),
+            Self::Repair(_) => WorkLock::beside("repair"),
+            Self::Activate(_) => WorkLock::beside("activate"),
+            Self::Deactivate(_) => WorkLock::beside("deactivate"),
+            Self::Unlock(_) => WorkLock::beside("unlock"),
+            Self::Fsck(_) => WorkLock::beside("fsck"),
+            Self::Mount(_) => WorkLock::beside("mount"),
+            Self::Copy(_) => WorkLock::beside("copy"),
+            _ => Ok(None),
+        }
+    }
+
     /// What is done to the disks and with the volumes; the others only talk.
     fn belongs_to_a_recovery(&self) -> bool {
         !matches!(
@@ -124,6 +140,7 @@ impl Verb {
 }
 
 fn run(verb: Verb) -> anyhow::Result<Outcome> {
+    let _lock = verb.lock()?;
     match verb {
         Verb::Auto(args) => auto::run(args),
         Verb::Scan(args) => scan::run(args),

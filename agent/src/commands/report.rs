@@ -33,8 +33,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         print_lines(&text(&case, &machine))?;
     }
     let trouble = machine.kernel_trouble.is_some_and(|lines| !lines.is_empty());
-    let damaged = case.copies.iter().any(|copy| copy.counts.damaged > 0);
-    let damage = if damaged { Outcome::DAMAGE } else { Outcome::CLEAN };
+    let damaged = !case.failures.is_empty() || case.copies.iter().any(|copy| copy.counts.damaged > 0);
+    let refused = case.copies.iter().any(|copy| copy.counts.failed > 0);
+    let damage = match (damaged, refused) {
+        (true, _) => Outcome::DAMAGE,
+        (false, true) => Outcome::REPORTED,
+        (false, false) => Outcome::CLEAN,
+    };
     Ok(damage.and(if trouble { Outcome::REPORTED } else { Outcome::CLEAN }))
 }
 

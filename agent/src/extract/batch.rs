@@ -7,7 +7,8 @@ use super::copy::{Place, Stop, judge};
 use super::file::{self, Content, Nowhere, Sparse};
 use super::manifest::Entry;
 use crate::unfinished::Unfinished;
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -41,6 +42,8 @@ pub(super) struct Batch {
     files: Vec<Written>,
     bytes: u64,
     next: u64,
+    /// Two copies into one folder would clear each other's parts away.
+    _lock: Flock<File>,
 }
 
 impl Batch {
@@ -48,13 +51,20 @@ impl Batch {
     pub(super) fn begin(target: &Path) -> io::Result<Self> {
         let folder = target.join(FOLDER);
         fs::create_dir_all(&folder)?;
+        let lock =
+            Flock::lock(File::open(&folder)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+                Errno::EWOULDBLOCK => {
+                    io::Error::new(io::ErrorKind::ResourceBusy, "another copy is writing there; let it end first")
+                }
+                errno => errno.into(),
+            })?;
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().bytes().all(|sign| sign.is_ascii_digit()) {
                 fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { folder, files: Vec::new(), bytes: 0, next: 0 })
+        Ok(Self { folder, files: Vec::new(), bytes: 0, next: 0, _lock: lock })
     }
 
     /// Takes the folder away, and what was never given a name with it.

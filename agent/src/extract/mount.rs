@@ -12,6 +12,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+/// Without the journal; and whatever the superblock asks for, an error in the file system must not stop the kernel (errors=panic).
+const OPTIONS: &str = "noload,errors=continue";
 /// Folder of the mount points that are made when none is named.
 pub const FOLDER: &str = "/mnt/tierlift";
 
@@ -48,7 +50,7 @@ pub fn mount_read_only(dm: &DeviceMapper, device: &Path, directory: &Path) -> an
     }
     std::fs::create_dir_all(directory).with_context(|| format!("{} cannot be made", directory.display()))?;
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some(device), directory, Some("ext4"), flags, Some("noload")).with_context(|| {
+    mount(Some(device), directory, Some("ext4"), flags, Some(OPTIONS)).with_context(|| {
         format!(
             "{} cannot be mounted: its file system is damaged, or is none this kernel knows; `dmesg` says more",
             device.display()

@@ -9,9 +9,11 @@ use crate::case;
 use crate::commands::Failure;
 use crate::inventory::{Inventory, LogicalVolume, LogicalVolumeKind, PoolVolume, VolumeGroup};
 use crate::metadata_file::BlockFile;
+use crate::unfinished::Unfinished;
 use crate::volume;
 use anyhow::{Context, bail};
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use tierlift_ondisk::units::{Chunk, DeviceId, Sectors};
 use tierlift_pool::check::{Verdict, check};
@@ -128,13 +130,10 @@ pub fn make(preview: &Preview) -> anyhow::Result<Repaired> {
     std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     // First the old description: a run that is cut short leaves none, so half a file is never used.
     store::forget(&preview.group_id, &preview.pool_name)?;
-    let failed = || format!("{} cannot be written", files.metadata.display());
-    let file = File::options().read(true).write(true).create_new(true).open(&files.metadata).with_context(failed)?;
-    let rebuilt = rebuild(&preview.pool, &preview.options, &mut BlockFile::new(&file)).with_context(failed)?;
-    let length =
-        rebuilt.blocks.checked_mul(rebuilt.block_size.bytes() as u64).context("metadata of impossible size")?;
-    file.set_len(length).and_then(|()| file.sync_all()).with_context(failed)?;
-    verify(Arc::new(FileView::open(&files.metadata)?), preview)?;
+    // A file that is not whole would take the memory that everything else needs.
+    let rebuilt = write(preview, &files.metadata).inspect_err(|_| {
+        let _ = std::fs::remove_file(&files.metadata);
+    })?;
     let repaired = Repaired {
         schema: SCHEMA.into(),
         group: preview.group_id.clone(),
@@ -152,6 +151,25 @@ pub fn make(preview: &Preview) -> anyhow::Result<Repaired> {
     };
     store::keep(&files, &repaired)?;
     Ok(repaired)
+}
+
+/// Writes new metadata and checks them.
+fn write(preview: &Preview, path: &Path) -> anyhow::Result<Rebuilt> {
+    let failed = || {
+        format!(
+            "{} cannot be written: has the machine too little memory? Nothing is left of it; new metadata need 16 bytes for each \
+             mapping, and half of the machine's memory is there for them and for the case",
+            path.display()
+        )
+    };
+    let make = || File::options().read(true).write(true).create_new(true).open(path);
+    let (file, _guard) = Unfinished::make(make, |_| path.to_owned()).with_context(failed)?;
+    let rebuilt = rebuild(&preview.pool, &preview.options, &mut BlockFile::new(&file)).with_context(failed)?;
+    let length =
+        rebuilt.blocks.checked_mul(rebuilt.block_size.bytes() as u64).context("metadata of impossible size")?;
+    file.set_len(length).and_then(|()| file.sync_all()).with_context(failed)?;
+    verify(Arc::new(FileView::open(path)?), preview)?;
+    Ok(rebuilt)
 }
 
 /// New metadata must be clean, and hold what the preview promised.

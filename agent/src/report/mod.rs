@@ -75,6 +75,10 @@ pub fn text(case: &Case, machine: &Machine) -> String {
         }
     }
     heading(&mut out, "What was done, in order");
+    line(
+        &mut out,
+        "Every program that was run, with what it said: commands.log beside the case (commands-1.log and so on on a target).",
+    );
     case.events.iter().for_each(|event| line(&mut out, &format!("{} {}", moment(event.time), event.what)));
     out
 }
@@ -155,6 +159,9 @@ fn recovered(out: &mut String, copy: &Copied) {
 
 fn losses(out: &mut String, case: &Case) {
     let before = out.len();
+    case.failures
+        .iter()
+        .for_each(|failure| line(out, &format!("{} was NOT recovered: {}", failure.volume, failure.why)));
     for copy in case.copies.iter().filter(|copy| copy.counts.damaged > 0 || copy.counts.failed > 0) {
         let counts = &copy.counts;
         let text = format!(
@@ -250,6 +257,17 @@ mod tests {
                 assert!(page.contains(part), "{part} is missing in {page}");
             }
         }
+    }
+
+    #[test]
+    fn a_volume_that_failed_is_a_loss() {
+        let mut case = Case { copies: vec![Copied::default()], ..Case::default() };
+        case.failed("vg1/lv2", "wrong password");
+        let text = text(&case, &Machine::default());
+        assert!(
+            text.contains("vg1/lv2 was NOT recovered: wrong password") && !text.contains("nothing: every file"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -16,9 +16,9 @@ pub const DEVICE: u64 = 1;
 const CHUNK: Sectors = Sectors(128);
 const CHUNK_BYTES: usize = 64 << 10;
 /// Tier blocks have 4 MiB.
-const CHUNKS: u64 = 2048;
+const CHUNKS: u64 = 4096;
 
-/// A pool in bypass mode with one volume of 96 MiB, and the image of that volume.
+/// A pool in bypass mode with one volume of 128 MiB, and the image of that volume.
 pub struct Made {
     pub fixture: Fixture,
     pub volume: Vec<u8>,
@@ -30,7 +30,7 @@ pub struct Made {
 fn content(folder: &Path) {
     let mut dice = Dice::new(2026);
     for (directory, files, most) in
-        [("Photos/2019", 20, 1 << 20), ("Photos/2020", 12, 3 << 20), ("Letters", 40, 30_000)]
+        [("Photos/2019", 40, 1 << 20), ("Photos/2020", 24, 4 << 20), ("Letters", 40, 30_000)]
     {
         let directory = folder.join(directory);
         fs::create_dir_all(&directory).unwrap();
@@ -46,7 +46,7 @@ fn content(folder: &Path) {
 impl Made {
     /// Makes the pool; its images lie in `folder`.
     pub fn new(folder: &Path) -> Self {
-        let (tree, image) = (folder.join("tree"), sparse(&folder.join("made-volume.img"), 96 << 20));
+        let (tree, image) = (folder.join("tree"), sparse(&folder.join("made-volume.img"), 128 << 20));
         content(&tree);
         let mut mke2fs = Command::new("mke2fs");
         mke2fs

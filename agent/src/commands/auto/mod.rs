@@ -75,6 +75,8 @@ struct Work<'a> {
     target_name: String,
     target: &'a Target,
     outcome: Outcome,
+    /// Volumes this run dealt with.
+    done: Vec<String>,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
@@ -94,19 +96,25 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
 fn on_target(
     args: &Args,
     dm: DeviceMapper,
-    session: Session,
+    mut session: Session,
     ask: Questions,
     target_name: &str,
     target: &Target,
 ) -> anyhow::Result<Outcome> {
     let journal = Journal::open(&target.folder, &session.inventory)?;
-    if let Some(outcome) = journal.finished().filter(|_| !args.again) {
+    if case::load()?.unwrap_or_default().texts != session.choices {
+        say!("This recovery was begun with other choices of how volume groups are read; they are taken again.");
+        session = args.disks.look()?;
+    }
+    let wanted = volumes::named(&mut session, args);
+    if let Some(outcome) = journal.finished(&wanted, args.from_snapshots).filter(|_| !args.again) {
         say!("This recovery was finished before: nothing is done. The report is in {}.", journal.folder().display());
         say!("--again compares everything once more.");
         return Ok(outcome);
     }
     let request = args.stack.clone().request_or_active();
     let mut work = Work {
+        done: Vec::new(),
         dm,
         session,
         request,
@@ -120,10 +128,14 @@ fn on_target(
     // Whatever happened: nothing stays active, and the report tells how far it came.
     let taken = work.take_everything_down();
     if let Err(error) = &result {
-        case::keep(|case| case.note(format!("auto stopped: {error:#}")))?;
+        // The report comes first: it is written also when this machine has no room for a word more.
+        if let Err(error) = case::keep(|case| case.note(format!("auto stopped: {error:#}"))) {
+            log::warn!("{error:#}");
+        }
     }
-    let finished = result.is_ok() && taken.is_ok();
-    let reported = work.report(finished);
+    // What failed may go better next time: another password, a disk that is attached then.
+    let finished = result.is_ok() && taken.is_ok() && work.outcome.0 & Outcome::FAILED.0 == 0;
+    let reported = work.report(finished.then_some(args.from_snapshots));
     result?;
     taken?;
     reported?;
@@ -145,13 +157,17 @@ fn show(session: &Session) -> anyhow::Result<()> {
 
 impl Work<'_> {
     fn everything(&mut self, args: &Args) -> anyhow::Result<()> {
-        let chosen = self.choose_volumes(args)?;
+        let (mut chosen, all) = self.choose_volumes(args)?;
         self.repair_pools(&chosen)?;
+        if all {
+            self.add_found_by_repair(&mut chosen, args.snapshots);
+        }
         let room = room::free(&self.target.folder)?;
         say!("Room on the target: {}.", room.human());
         for volume in &chosen {
             self.journal.save()?;
             self.recover(volume, args.from_snapshots)?;
+            self.done.push(volume.name.clone());
         }
         Ok(())
     }
@@ -167,9 +183,10 @@ impl Work<'_> {
     }
 
     /// The report in all its forms beside the files, and the case.
-    fn report(&mut self, finished: bool) -> anyhow::Result<()> {
-        if finished {
-            self.journal.finish(self.outcome)?;
+    /// `finished` when it came to its end, and whether older forms of files were fetched then.
+    fn report(&mut self, finished: Option<bool>) -> anyhow::Result<()> {
+        if let Some(from_snapshots) = finished {
+            self.journal.finish(self.outcome, std::mem::take(&mut self.done), from_snapshots)?;
         }
         let case = case::load()?.unwrap_or_default();
         let machine = machine();
@@ -191,11 +208,16 @@ impl Work<'_> {
             "\nFinished. Each volume has a folder on {}; the report is in tierlift-case beside them.",
             self.target_name
         );
+        let refused = case::load().ok().flatten().unwrap_or_default().copies.iter().any(|copy| copy.counts.failed > 0);
         let state = match self.outcome.0 {
             0 => "Every file that was found was copied whole and verified.",
-            code if code & 8 != 0 => "Some volumes could NOT be recovered: see above and the report.",
+            code if code & 8 != 0 => {
+                "Some volumes could NOT be recovered: see above and the report. When what was in the way is mended, the same command goes \
+                 on with them."
+            }
             code if code & 6 != 0 => "Some files are damaged or missing: the report names them.",
-            _ => "Everything was copied and verified; something had to be repaired or changed for it (see the report).",
+            _ if refused => "Some files could NOT be stored on this target: the report names them, and why.",
+            _ => "Everything was copied and verified; there is something to know about it (see above and the report).",
         };
         say!("{state}");
     }

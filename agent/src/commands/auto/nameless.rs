@@ -40,8 +40,7 @@ impl Work<'_> {
         }
         say!("  parts of the file system cannot be reached any more; a repair may find files without a name");
         if let Err(error) = self.repaired(volume, &device) {
-            say!("  {error:#}");
-            return Ok(());
+            return self.missed(volume, &error);
         }
         let directory = default_directory(&active.plan.device);
         mount_read_only(&self.dm, &active.path, &directory)?;
@@ -57,6 +56,15 @@ impl Work<'_> {
         }
         add(done, &found?);
         Ok(())
+    }
+
+    /// Files without a name are there, or may be, and were not had. When the user did not want a repair that is all there is to do.
+    fn missed(&mut self, volume: &Chosen, error: &anyhow::Error) -> anyhow::Result<()> {
+        if self.ask.repairs()? {
+            return self.failed(&format!("{}: files without a name", volume.name), error);
+        }
+        self.outcome = self.outcome.and(Outcome::DAMAGE);
+        self.tell(format!("{}: files without a name may be left ({error:#})", volume.name))
     }
 
     fn not_checked(&mut self, volume: &Chosen, why: &str) -> anyhow::Result<()> {

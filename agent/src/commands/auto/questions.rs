@@ -69,6 +69,15 @@ impl Questions {
         Ok(wanted)
     }
 
+    /// Forgets a password that opened nothing; `false` when nobody is there to be asked for another one.
+    pub(super) fn another_password(&mut self) -> bool {
+        if self.yes {
+            return false;
+        }
+        self.password = None;
+        true
+    }
+
     /// The password for encrypted volumes, asked once; `None` when there is none.
     pub(super) fn password(&mut self, volume: &str) -> anyhow::Result<Option<&Secret>> {
         if self.password.is_none() && !self.yes {

@@ -3,6 +3,7 @@
 use super::{Args, Work};
 use crate::activate::bring_up::{Active, bring_up};
 use crate::activate::plan::Wish;
+use crate::activate::session::{Candidate, Session};
 use crate::activate::{stack, volume_overlay};
 use crate::block::FileView;
 use crate::case::{self, Copied, Mounted};
@@ -18,9 +19,12 @@ use crate::extract::userland;
 use crate::fsck::{self as fsck_tool, Way};
 use crate::inventory::LogicalVolumeKind;
 use crate::repair as new_metadata;
-use crate::unlock::candidates::of_password;
+use crate::unlock::candidates::{self as unlock, of_password};
 use crate::unlock::crypt;
 use std::path::{Path, PathBuf};
+
+/// Passwords asked for, for one volume, before it is left out.
+const PASSWORDS: u32 = 3;
 
 /// A volume that is to be recovered.
 #[derive(Debug, Clone)]
@@ -40,18 +44,49 @@ enum Shown {
     Unmountable(PathBuf),
 }
 
+/// The names of the volumes that are meant when nobody is asked.
+pub(super) fn named(session: &mut Session, args: &Args) -> Vec<String> {
+    match args.volumes.as_slice() {
+        [] => offered(session, args.snapshots).into_iter().map(|volume| volume.name).collect(),
+        named => named.to_vec(),
+    }
+}
+
+/// All volumes that hold what users stored. A pool that does not open hides only the devices that no volume names.
+fn offered(session: &mut Session, snapshots: bool) -> Vec<Chosen> {
+    let (candidates, _) = session.candidates();
+    let wanted = candidates.into_iter().filter(|candidate| {
+        let group = session.inventory.volume_groups.get(candidate.group);
+        let volume = group.and_then(|group| match &candidate.wish {
+            Wish::Volume(name) => group.logical_volumes.iter().find(|volume| volume.name == *name),
+            Wish::Thin(..) => None,
+        });
+        let is_snapshot =
+            volume.is_some_and(|volume| matches!(&volume.kind, LogicalVolumeKind::Thin { origin: Some(_), .. }));
+        let internal = volume.is_some_and(|volume| is_internal(&volume.name));
+        candidate.user && !internal && (snapshots || !is_snapshot)
+    });
+    let wanted: Vec<_> = wanted.collect();
+    let named = |candidate: &Candidate| Chosen {
+        group: candidate.group,
+        wish: candidate.wish.clone(),
+        name: activate::name(session, candidate),
+    };
+    wanted.iter().map(named).collect()
+}
+
 impl Work<'_> {
-    /// The volumes the user wants.
-    pub(super) fn choose_volumes(&mut self, args: &Args) -> anyhow::Result<Vec<Chosen>> {
+    /// The volumes the user wants, and whether that are all of them.
+    pub(super) fn choose_volumes(&mut self, args: &Args) -> anyhow::Result<(Vec<Chosen>, bool)> {
         let mut chosen = Vec::new();
         for name in &args.volumes {
             let (group, wish) = self.session.resolve(name)?;
             chosen.push(Chosen { group, wish, name: name.clone() });
         }
         if !chosen.is_empty() {
-            return Ok(chosen);
+            return Ok((chosen, false));
         }
-        let all = self.offered(args.snapshots);
+        let all = offered(&mut self.session, args.snapshots);
         if all.is_empty() {
             let message = "no volume was found on the disks; `tierlift scan` tells what is there and what is missing";
             return Err(Failure::unusable(message).into());
@@ -61,29 +96,17 @@ impl Work<'_> {
             say!("  {number}  {}", volume.name);
         }
         let answer = self.ask.line("Which shall be copied? (numbers with commas between; Enter for all) ", "")?;
-        pick(all, &answer)
+        Ok((pick(all, &answer)?, answer.is_empty()))
     }
 
-    /// All volumes that hold what users stored. A pool that does not open hides only the devices that no volume names.
-    fn offered(&mut self, snapshots: bool) -> Vec<Chosen> {
-        let (candidates, _) = self.session.candidates();
-        let wanted = candidates.into_iter().filter(|candidate| {
-            let group = self.session.inventory.volume_groups.get(candidate.group);
-            let volume = group.and_then(|group| match &candidate.wish {
-                Wish::Volume(name) => group.logical_volumes.iter().find(|volume| volume.name == *name),
-                Wish::Thin(..) => None,
-            });
-            let is_snapshot =
-                volume.is_some_and(|volume| matches!(&volume.kind, LogicalVolumeKind::Thin { origin: Some(_), .. }));
-            let internal = volume.is_some_and(|volume| is_internal(&volume.name));
-            candidate.user && !internal && (snapshots || !is_snapshot)
-        });
-        let wanted: Vec<_> = wanted.collect();
-        let name = |candidate| activate::name(&self.session, candidate);
-        wanted
-            .iter()
-            .map(|candidate| Chosen { group: candidate.group, wish: candidate.wish.clone(), name: name(candidate) })
-            .collect()
+    /// Thin devices that only a repaired pool knows, and no volume names.
+    pub(super) fn add_found_by_repair(&mut self, chosen: &mut Vec<Chosen>, snapshots: bool) {
+        for volume in offered(&mut self.session, snapshots) {
+            if !chosen.iter().any(|known| known.name == volume.name) {
+                say!("The repaired pool holds one more volume: {}.", volume.name);
+                chosen.push(volume);
+            }
+        }
     }
 
     /// One volume's whole way. What fails is told and does not stop the others, unless the target cannot take more.
@@ -91,10 +114,9 @@ impl Work<'_> {
         say!("\n{}:", volume.name);
         if self.nothing_is_left(volume)? {
             self.outcome = self.outcome.and(Outcome::DAMAGE);
-            return self.tell(format!(
-                "NOT recovered: {}: nothing of it is left: of what it was made of, not one piece can be found any more",
-                volume.name
-            ));
+            let why = "nothing of it is left: of what it was made of, not one piece can be found any more";
+            say!("  NOT recovered: {}: {why}", volume.name);
+            return case::keep(|case| case.failed(&volume.name, why));
         }
         let directory = match self.shown(volume) {
             Ok(Shown::Files(directory)) => directory,
@@ -104,13 +126,17 @@ impl Work<'_> {
         };
         let target = self.target.folder.join(image::file_name(&volume.name));
         let job = Job { name: volume.name.clone(), source: directory.clone(), target, force: false };
-        let done =
-            room::check(&directory, &job.target).and_then(|()| copy::run(&job, &mut |line| eprintln!("copy: {line}")));
+        // A volume that is too large for the target keeps no smaller one from it.
+        let room = room::check(&directory, &job.target);
+        let done = room.is_ok().then(|| copy::run(&job, &mut |line| eprintln!("copy: {line}")));
         // Before the end of the copy is judged: a mount that stays would keep the volume busy.
         if let Err(errno) = nix::mount::umount(&directory) {
             log::warn!("{} cannot be unmounted: {errno}", directory.display());
         }
-        let mut done = done?;
+        if let Err(error) = room {
+            return self.failed(&volume.name, &error);
+        }
+        let mut done = done.transpose()?.unwrap_or_default();
         let damaged = done.damaged.clone();
         // What was copied counts all the same, and the other volumes have their turn.
         if let Err(error) = self.add_nameless(volume, &job.target, &mut done) {
@@ -135,7 +161,9 @@ impl Work<'_> {
         };
         let repaired = new_metadata::load(&group.id, &pool.name)?;
         let losses = repaired.map(|repaired| repaired.losses).unwrap_or_default();
-        Ok(losses.iter().any(|loss| loss.device == device && loss.nothing_is_left()))
+        let maps = case::load()?.map(|case| case.chunk_maps).unwrap_or_default();
+        let drawn_lost = maps.iter().any(|map| map.volume == volume.name && map.whole == 0 && map.lost > 0);
+        Ok(drawn_lost || losses.iter().any(|loss| loss.device == device && loss.nothing_is_left()))
     }
 
     /// Tells and notes what a copy gave.
@@ -172,9 +200,21 @@ impl Work<'_> {
         }
     }
 
+    /// No file system that could be read: an image takes what is there.
+    fn raw(&self, device: PathBuf) -> anyhow::Result<Shown> {
+        match probe(&FileView::open(&device)?) {
+            Ok(_) => {
+                say!("  no file system is on it (a LUN, a disk of another machine?): it is copied as an image file")
+            }
+            Err(_) => say!(
+                "  its beginning cannot be read, and no copy of a superblock leads into it: what is left is copied as an image file"
+            ),
+        }
+        Ok(Shown::Raw(device))
+    }
+
     /// A volume without a file system, as an image file.
     fn image(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
-        say!("  no file system is on it (a LUN, a disk of another machine?): it is copied as an image file");
         let target = self.target.folder.join(format!("{}.img", image::file_name(&volume.name)));
         // Another volume may fit.
         if let Err(error) = image::check(device, &self.target.folder) {
@@ -211,7 +251,7 @@ impl Work<'_> {
             Err(error) => {
                 let said = fsck_tool::run(&device, Way::Look)?;
                 if said.failed() {
-                    return Ok(Shown::Raw(device));
+                    return self.raw(device);
                 }
                 say!("  {error:#}");
                 if self.is_beyond_the_kernel(&device)? {
@@ -243,18 +283,24 @@ impl Work<'_> {
         if !matches!(probe(&FileView::open(&active.path)?), Ok(Probe::Luks)) {
             return Ok(active.path.clone());
         }
-        let password = self.ask.password(&volume.name)?;
-        let candidates = password.map(|password| of_password(&password.0)).unwrap_or_default();
         let name = format!("{}-unlocked", active.plan.device);
-        let found = crypt::open(&active.path, &name, &candidates, |_, candidate| say!("  trying {}", candidate.what))?;
-        match found {
-            Some(_) => Ok(Path::new("/dev/mapper").join(name)),
-            None => Err(Failure::unusable(format!(
-                "{} is encrypted, and no password that opens it was given (--password reads it from standard input)",
-                volume.name
-            ))
-            .into()),
+        for _ in 0..PASSWORDS {
+            let Some(password) = self.ask.password(&volume.name)? else { break };
+            let candidates = of_password(&password.0);
+            let trying = |_, candidate: &unlock::Candidate| say!("  trying {}", candidate.what);
+            if crypt::open(&active.path, &name, &candidates, trying)?.is_some() {
+                return Ok(Path::new("/dev/mapper").join(name));
+            }
+            say!("  the password does not open {}", volume.name);
+            if !self.ask.another_password() {
+                break;
+            }
         }
+        let message = format!(
+            "{} is encrypted, and no password that opens it was given (--password reads it from standard input)",
+            volume.name
+        );
+        Err(Failure::unusable(message).into())
     }
 
     /// A file system that lost its beginning is repaired from a copy of its superblock before anything else can be done with it.
@@ -308,7 +354,7 @@ impl Work<'_> {
     pub(super) fn failed(&mut self, what: &str, error: &anyhow::Error) -> anyhow::Result<()> {
         say!("  NOT recovered: {what}: {error:#}");
         self.outcome = self.outcome.and(Outcome::FAILED);
-        case::keep(|case| case.note(format!("{what} could not be recovered: {error:#}")))
+        case::keep(|case| case.failed(what, &format!("{error:#}")))
     }
 }
 
