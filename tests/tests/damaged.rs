@@ -94,8 +94,14 @@ fn assert_recovered(whole: &Whole, truth: &Truth, exit: i32) -> u64 {
             // Then nothing of it can be read at all: not as an image either.
             let read = recovery.image(&name).map(|(_, lost)| lost);
             let mapped = truth.mapped(volume.device);
-            assert!(read.is_none_or(|lost| mapped.iter().all(|range| covers(&lost, *range))), "{name}: something of it is left");
-            assert!(recovery.copied(&name).is_none() && recovery.text.contains(&format!("{name} was NOT recovered: ")), "{name}");
+            assert!(
+                read.is_none_or(|lost| mapped.iter().all(|range| covers(&lost, *range))),
+                "{name}: something of it is left"
+            );
+            assert!(
+                recovery.copied(&name).is_none() && recovery.text.contains(&format!("{name} was NOT recovered: ")),
+                "{name}"
+            );
             println!("| {} | {name} | nothing of {size} bytes is left |", whole.fixture.name);
             all += size;
             continue;

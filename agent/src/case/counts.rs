@@ -113,7 +113,7 @@ impl Counts {
             parts.push(format!("{what} of {of}"));
             rest = rest.saturating_sub(count);
         }
-        // Older cases and the copy without the kernel count them all together.
+        // Older cases count them all together.
         if rest > 0 {
             parts.push(format!("{rest} owners, modes, times or attributes"));
         }

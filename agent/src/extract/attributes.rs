@@ -17,7 +17,7 @@ const MAX_XATTR: usize = 64 << 10;
 /// Room for the list of most files.
 const USUAL_XATTR: usize = 512;
 /// Permissions, with the set-id and sticky bits.
-const MODE: u32 = 0o7777;
+pub(super) const MODE: u32 = 0o7777;
 
 /// A clock of FAT counts in steps of two seconds.
 pub(super) const CLOCK_STEP: u64 = 2;
@@ -50,31 +50,62 @@ impl Dropped {
     }
 }
 
-/// Gives `to` the attributes of `from`; answers what the target did not take.
-pub fn transfer(from: &Path, found: &Metadata, to: &Path) -> Dropped {
-    let (owner, group) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
-    // What they answer is not enough to go by: FAT and exFAT take a mode without a complaint and keep another.
-    let _ = fchownat(nix::fcntl::AT_FDCWD, to, Some(owner), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW);
-    let extended = !extended(from, to);
-    if !found.is_symlink() {
-        // After the owner, because a change of owner takes the set-id bits away.
-        let _ = std::fs::set_permissions(to, Permissions::from_mode(found.mode() & MODE));
-    }
-    let accessed = TimeSpec::new(found.atime(), found.atime_nsec());
-    let modified = TimeSpec::new(found.mtime(), found.mtime_nsec());
-    let _ = utimensat(nix::fcntl::AT_FDCWD, to, &accessed, &modified, UtimensatFlags::NoFollowSymlink);
-    Dropped { extended, ..differing(found, std::fs::symlink_metadata(to).ok().as_ref()) }
+/// What a thing shall have on the target, whoever read it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// Number of the user it belongs to.
+    pub owner: u32,
+    /// Number of the group.
+    pub group: u32,
+    /// Permissions, with the set-id and sticky bits; of a symbolic link nothing, because it would go to what that leads to.
+    pub mode: Option<u32>,
+    /// When it was read last.
+    pub accessed: TimeSpec,
+    /// When it was changed last.
+    pub modified: TimeSpec,
 }
 
-/// What is not on the target as it should be; all of it, when nobody can look.
-fn differing(found: &Metadata, there: Option<&Metadata>) -> Dropped {
-    let mode = |of: &Metadata| if of.is_symlink() { 0 } else { of.mode() & MODE };
-    Dropped {
-        owner: there.is_none_or(|there| (there.uid(), there.gid()) != (found.uid(), found.gid())),
-        mode: there.is_none_or(|there| mode(there) != mode(found)),
-        times: there.is_none_or(|there| there.mtime().abs_diff(found.mtime()) > CLOCK_STEP),
-        extended: false,
+impl Wanted {
+    fn of(found: &Metadata) -> Self {
+        Self {
+            owner: found.uid(),
+            group: found.gid(),
+            mode: (!found.is_symlink()).then(|| found.mode() & MODE),
+            accessed: TimeSpec::new(found.atime(), found.atime_nsec()),
+            modified: TimeSpec::new(found.mtime(), found.mtime_nsec()),
+        }
     }
+
+    /// Gives it to `to`, with the extended attributes that `extended` gives; that answers whether all of them came over.
+    pub(super) fn give(&self, to: &Path, extended: impl FnOnce() -> bool) -> Dropped {
+        let (owner, group) = (Uid::from_raw(self.owner), Gid::from_raw(self.group));
+        // What they answer is not enough to go by: FAT and exFAT take a mode without a complaint and keep another.
+        let _ = fchownat(nix::fcntl::AT_FDCWD, to, Some(owner), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW);
+        let extended = !extended();
+        if let Some(mode) = self.mode {
+            // After the owner, because a change of owner takes the set-id bits away.
+            let _ = std::fs::set_permissions(to, Permissions::from_mode(mode));
+        }
+        let flags = UtimensatFlags::NoFollowSymlink;
+        let _ = utimensat(nix::fcntl::AT_FDCWD, to, &self.accessed, &self.modified, flags);
+        Dropped { extended, ..self.differing(std::fs::symlink_metadata(to).ok().as_ref()) }
+    }
+
+    /// What is not on the target as it should be; all of it, when nobody can look.
+    fn differing(&self, there: Option<&Metadata>) -> Dropped {
+        let modified = self.modified.tv_sec();
+        Dropped {
+            owner: there.is_none_or(|there| (there.uid(), there.gid()) != (self.owner, self.group)),
+            mode: there.is_none_or(|there| self.mode.is_some_and(|mode| there.mode() & MODE != mode)),
+            times: there.is_none_or(|there| there.mtime().abs_diff(modified) > CLOCK_STEP),
+            extended: false,
+        }
+    }
+}
+
+/// Gives `to` the attributes of `from`; answers what the target did not take.
+pub fn transfer(from: &Path, found: &Metadata, to: &Path) -> Dropped {
+    Wanted::of(found).give(to, || extended(from, to))
 }
 
 /// Whether every extended attribute (access control lists are among them) came over.
@@ -155,10 +186,10 @@ mod tests {
         let found = |number: usize| std::fs::metadata(files[number].path()).unwrap();
         times_of(files[0].path(), 1_000_000_000);
         times_of(files[1].path(), 1_000_000_002);
-        assert_eq!(differing(&found(0), Some(&found(1))), Dropped::default());
+        assert_eq!(Wanted::of(&found(0)).differing(Some(&found(1))), Dropped::default());
         times_of(files[1].path(), 1_000_000_003);
         std::fs::set_permissions(files[1].path(), Permissions::from_mode(0o755)).unwrap();
         let expected = Dropped { mode: true, times: true, ..Dropped::default() };
-        assert_eq!(differing(&found(0), Some(&found(1))), expected);
+        assert_eq!(Wanted::of(&found(0)).differing(Some(&found(1))), expected);
     }
 }

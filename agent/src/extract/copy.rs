@@ -1,17 +1,21 @@
 //! Copies a tree to a folder on another disk.
 
 mod entries;
-mod noted;
+mod ledger;
+mod links;
 mod settle;
 mod stop;
 
 pub use entries::is_whole;
+pub(super) use entries::{already, fits};
+pub(super) use ledger::Ledger;
+pub(super) use settle::Named;
 use stop::full;
 pub(super) use stop::{Stop, judge};
 
 use super::batch::Batch;
 use super::kind::Kind;
-use super::manifest::{Entry, Manifest, State};
+use super::manifest::{Entry, State};
 use super::names::Names;
 use super::room;
 use super::walk::{Met, Walk};
@@ -21,22 +25,15 @@ use crate::pace::Heartbeat;
 use anyhow::Context;
 use std::collections::HashMap;
 use std::fs::Metadata;
-use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Directories that wait for their times.
 const MAX_LEFT: usize = 10_000;
 /// Files with several names remembered, to link them again; beyond that each name becomes a file of its own.
-const MAX_LINKS: usize = 1_000_000;
-/// No file of ext4 is larger than 16 TiB: more is damage, and would take for ever to read.
-const MAX_FILE: u64 = 16 << 40;
-/// Damaged files looked for in older snapshots.
-const MAX_DAMAGED: usize = 10_000;
+pub(super) const MAX_LINKS: usize = 1_000_000;
 /// Losses told in the report; all are in the manifest.
 pub const MAX_LOSSES: usize = 200;
-/// Time after which the manifest is kept, at the latest.
-const KEEP: Duration = Duration::from_secs(5);
 
 /// A copy to be made.
 #[derive(Debug, Clone)]
@@ -89,7 +86,7 @@ impl Done {
 pub(super) struct Place {
     /// Below the root of the copy, as the source calls it.
     pub path: PathBuf,
-    /// Where it is read.
+    /// Where it is read: under the place where the source is mounted, or without the kernel from the file system's own root.
     pub source: PathBuf,
     /// Where it goes.
     pub target: PathBuf,
@@ -102,7 +99,7 @@ impl Place {
     }
 
     /// An entry for it.
-    fn entry(&self, kind: &str, state: State) -> Entry {
+    pub(super) fn entry(&self, kind: &str, state: State) -> Entry {
         let name = self.target.file_name().filter(|_| self.is_renamed());
         let written_as = name.map(|name| name.to_string_lossy().into_owned());
         Entry { written_as, ..Entry::new(&self.path, kind, state) }
@@ -129,7 +126,7 @@ fn root_of(source: &Path) -> &Path {
 }
 
 /// The same on a target of a known kind.
-fn run_on(kind: Kind, job: &Job, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Done> {
+pub(super) fn run_on(kind: Kind, job: &Job, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Done> {
     if let Some(told) = room::too_large(kind, &job.source) {
         tell(&told);
     }
@@ -143,14 +140,7 @@ fn run_on(kind: Kind, job: &Job, tell: &mut dyn FnMut(&str)) -> anyhow::Result<D
     drop(beat);
     copy.batch.end();
     copy.tell_counts();
-    let manifest = copy.manifest.finish(&copy.done.counts, result.is_ok());
-    result?;
-    copy.done.took = start.elapsed();
-    copy.done.manifest = manifest.map_err(|error| match error.downcast_ref().map(io::Error::kind) {
-        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => full(),
-        _ => error.context("the files are copied, but the manifest could not be written"),
-    })?;
-    Ok(copy.done)
+    copy.ledger.finish(result, start)
 }
 
 /// Exit code of a copy that came to its end.
@@ -169,20 +159,18 @@ struct Copy<'a> {
     root: &'a Path,
     kind: Kind,
     names: Names,
-    manifest: Manifest,
+    ledger: Ledger,
     batch: Batch,
     /// Directories that nothing more is put into but what is in the batch.
     left: Vec<(Place, Metadata)>,
     /// Where the first name of each file with several names lies on the target, by its number.
     links: HashMap<(u64, u64), PathBuf>,
-    done: Done,
-    kept: Instant,
     tell: &'a mut dyn FnMut(&str),
 }
 
 impl<'a> Copy<'a> {
     fn begin(kind: Kind, job: &'a Job, tell: &'a mut dyn FnMut(&str)) -> anyhow::Result<Self> {
-        let manifest = Manifest::begin(&job.target, &job.name, job.force)?;
+        let ledger = Ledger::begin(job)?;
         let batch = Batch::begin(&job.target);
         let batch = batch.with_context(|| format!("{} cannot be written to", job.target.display()))?;
         let root = root_of(&job.source);
@@ -191,12 +179,10 @@ impl<'a> Copy<'a> {
             root,
             kind,
             names: Names::new(kind, root),
-            manifest,
+            ledger,
             batch,
             left: Vec::new(),
             links: HashMap::new(),
-            done: Done::default(),
-            kept: Instant::now(),
             tell,
         })
     }
@@ -214,11 +200,11 @@ impl<'a> Copy<'a> {
         // Directories that could not be made on the target, and with them everything inside.
         let mut closed: Option<PathBuf> = None;
         for met in walk {
-            self.keep_manifest();
+            self.ledger.keep();
             let path = path_of(&met).to_owned();
             if closed.as_ref().is_some_and(|closed| path.starts_with(closed)) {
                 if !matches!(met, Met::Enter(..) | Met::Leave(..)) {
-                    self.failed(&path, "file", "its directory could not be made on the target")?;
+                    self.ledger.failed(&path, "file", "its directory could not be made on the target")?;
                 }
                 continue;
             }
@@ -253,8 +239,8 @@ impl<'a> Copy<'a> {
                 let place = self.place(path);
                 self.entry(place, &found)?;
             }
-            Met::Broken(path, error) => self.lost(&path, "unknown", &format!("cannot be read: {error}"))?,
-            Met::OtherFileSystem(path) => self.skipped(&path, "another file system is mounted here")?,
+            Met::Broken(path, error) => self.ledger.lost(&path, "unknown", &format!("cannot be read: {error}"))?,
+            Met::OtherFileSystem(path) => self.ledger.skipped(&path, "another file system is mounted here")?,
         }
         Ok(true)
     }
@@ -264,37 +250,11 @@ impl<'a> Copy<'a> {
             return Ok(true);
         }
         let place = self.place(path);
-        let made = match std::fs::create_dir(&place.target) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => match std::fs::symlink_metadata(&place.target) {
-                Ok(there) if there.is_dir() => Ok(()),
-                _ => Err(error),
-            },
-            made => made,
-        };
-        match made {
-            Ok(()) => {
-                self.done.counts.directories = self.done.counts.directories.saturating_add(1);
-                self.note(&place, &place.entry("directory", State::Copied))?;
-                Ok(true)
-            }
-            Err(error) => {
-                let error = judge(error, "the directory cannot be made");
-                self.stopped(&place.path, "directory", error)?;
-                Ok(false)
-            }
-        }
-    }
-
-    /// For the case that the power fails; a target that takes no more is noticed at the next file.
-    fn keep_manifest(&mut self) {
-        if self.kept.elapsed() >= KEEP {
-            self.kept = Instant::now();
-            let _ = self.manifest.flush();
-        }
+        self.ledger.directory(&place)
     }
 
     fn tell_counts(&mut self) {
-        let counts = &self.done.counts;
+        let counts = &self.ledger.done.counts;
         let files = counts.copied.saturating_add(counts.identical);
         let size = tierlift_ondisk::units::Bytes(counts.bytes).human();
         (self.tell)(&format!("{files} files ({size}), {} damaged, {} not copied", counts.damaged, counts.failed));

@@ -1,4 +1,5 @@
-use super::entries::same_file;
+use super::entries::MAX_FILE;
+use super::links::same_file;
 use super::*;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -265,10 +266,11 @@ fn a_damaged_file_is_told_with_the_name_that_it_got() {
     disks.put("src/12:30/end.", "all");
     copy.entry(place, &found).unwrap();
     copy.settle().unwrap();
-    assert_eq!((copy.done.counts.damaged, copy.done.counts.lost_bytes, copy.done.counts.names_changed), (1, 6, 1));
+    let counts = &copy.ledger.done.counts;
+    assert_eq!((counts.damaged, counts.lost_bytes, counts.names_changed), (1, 6, 1));
     assert_eq!(disks.read("dst/12：30/end．.damaged"), "all\0\0\0\0\0\0");
-    copy.done.manifest = copy.manifest.finish(&copy.done.counts, true).unwrap();
-    let entry = manifested(&copy.done, "12:30/end.");
+    let done = copy.ledger.finish(Ok(()), Instant::now()).unwrap();
+    let entry = manifested(&done, "12:30/end.");
     assert_eq!((entry.state, entry.written_as.as_deref()), (State::Damaged, Some("end．.damaged")));
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 /// the time.
 const STEP: usize = 256 << 10;
 const SMALL: usize = 4096;
+static ZEROS: [u8; SMALL] = [0; SMALL];
 /// Unreadable ranges kept apart; beyond that the last one grows over everything behind it.
 const MAX_LOST: usize = 10_000;
 
@@ -76,7 +77,8 @@ fn whole(bytes: &[u8], pieces: usize) -> usize {
 
 impl Sink for Sparse<'_> {
     fn take(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let is_empty = |piece: &&[u8]| piece.iter().all(|&byte| byte == 0);
+        // Compared as a whole: byte by byte, holes would take longer here than their SHA-256 does.
+        let is_empty = |piece: &&[u8]| ZEROS.starts_with(piece);
         let (mut at, mut rest) = (offset, bytes);
         while !rest.is_empty() {
             let empty = whole(rest, rest.chunks(SMALL).take_while(is_empty).count());

@@ -29,7 +29,8 @@ const DAMAGED: &[u8] = b".damaged";
 #[derive(Debug)]
 pub struct Names {
     kind: Kind,
-    root: PathBuf,
+    /// Where the directories can be read; `None` when their names are given.
+    root: Option<PathBuf>,
     /// The directories on the way to what was asked for last, the root first.
     levels: Vec<Level>,
 }
@@ -48,7 +49,21 @@ struct Level {
 impl Names {
     /// For what lies below `root`, a directory of the source.
     pub fn new(kind: Kind, root: &Path) -> Self {
-        Self { kind, root: root.to_owned(), levels: Vec::new() }
+        Self { kind, root: Some(root.to_owned()), levels: Vec::new() }
+    }
+
+    /// For a tree that is not mounted: the names of each directory are given when it is entered.
+    pub fn given(kind: Kind) -> Self {
+        Self { kind, root: None, levels: Vec::new() }
+    }
+
+    /// Tells the names in a directory below the root, before the path of anything in it is asked for. Those above it were entered
+    /// before. `complete` says that there are no more than these.
+    pub fn enter(&mut self, directory: &Path, listed: Vec<OsString>, complete: bool) {
+        if self.kind.is_of_windows() {
+            self.levels.truncate(directory.iter().count());
+            self.levels.push(Level::of(self.kind, directory, listed, complete));
+        }
     }
 
     /// The path on the target of a path below the root; both relative.
@@ -59,7 +74,7 @@ impl Names {
         let (mut above, mut target) = (PathBuf::new(), PathBuf::new());
         let mut depth = 0_usize;
         for name in path {
-            self.enter(depth, &above);
+            self.look(depth, &above);
             let level = self.levels.get(depth);
             target.push(level.map_or_else(|| unlisted(self.kind, name), |level| level.on_target(self.kind, name)));
             above.push(name);
@@ -70,24 +85,18 @@ impl Names {
     }
 
     /// Makes sure that the level at this depth is this directory's; those above it are right already.
-    fn enter(&mut self, depth: usize, directory: &Path) {
+    fn look(&mut self, depth: usize, directory: &Path) {
         let is_there = |level: &Level| level.directory.as_os_str() == directory.as_os_str();
         if !self.levels.get(depth).is_some_and(is_there) {
             self.levels.truncate(depth);
-            self.levels.push(Level::read(self.kind, &self.root, directory));
+            let (listed, complete) = self.root.as_deref().map_or((Vec::new(), false), |root| read(root, directory));
+            self.levels.push(Level::of(self.kind, directory, listed, complete));
         }
     }
 }
 
 impl Level {
-    fn read(kind: Kind, root: &Path, directory: &Path) -> Self {
-        let (mut listed, complete) = match std::fs::read_dir(root.join(directory)) {
-            Ok(entries) => {
-                let (names, error) = names_in(entries);
-                (names, error.is_none())
-            }
-            Err(_) => (Vec::new(), false),
-        };
+    fn of(kind: Kind, directory: &Path, mut listed: Vec<OsString>, complete: bool) -> Self {
         // The folder of a repair first: its name is looked for later.
         let first = OsStr::new(lost_found::FOLDER);
         listed.sort_by(|one, two| (one != first, one).cmp(&(two != first, two)));
@@ -109,6 +118,17 @@ impl Level {
             None if self.complete => name.to_owned(),
             None => unlisted(kind, name),
         }
+    }
+}
+
+/// The names in a directory, and whether these are all.
+fn read(root: &Path, directory: &Path) -> (Vec<OsString>, bool) {
+    match std::fs::read_dir(root.join(directory)) {
+        Ok(entries) => {
+            let (names, error) = names_in(entries);
+            (names, error.is_none())
+        }
+        Err(_) => (Vec::new(), false),
     }
 }
 

@@ -136,6 +136,33 @@ fn the_name_of_a_directory_holds_for_all_below_it() {
     assert_eq!(names.target(Path::new("")), Path::new(""));
 }
 
+/// The two ways of copying must find what the other one wrote.
+#[test]
+fn names_that_are_given_become_what_names_that_are_read_become() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("a:b/Sub")).unwrap();
+    for file in ["a:b/Sub/x.", "a:b/Sub/X.", "a:b/sub", "README", "readme"] {
+        std::fs::write(root.path().join(file), "").unwrap();
+    }
+    let (mut read, mut given) = (Names::new(Kind::Fat, root.path()), Names::given(Kind::Fat));
+    let list = |names: &[&str]| names.iter().map(OsString::from).collect::<Vec<_>>();
+    let mut same = |given: &mut Names, path: &str| {
+        let path = Path::new(path);
+        assert_eq!(given.target(path), read.target(path));
+    };
+    given.enter(Path::new(""), list(&["readme", "a:b", "README"]), true);
+    ["a:b", "README", "readme"].iter().for_each(|path| same(&mut given, path));
+    given.enter(Path::new("a:b"), list(&["sub", "Sub"]), true);
+    ["a:b/Sub", "a:b/sub"].iter().for_each(|path| same(&mut given, path));
+    given.enter(Path::new("a:b/Sub"), list(&["x.", "X."]), true);
+    ["a:b/Sub/x.", "a:b/Sub/X.", "a:b/sub", "readme"].iter().for_each(|path| same(&mut given, path));
+    // One that was never entered, and one of which names are missing: nobody knows what they would collide with.
+    assert_ne!(given.target(Path::new("other/README")), Path::new("other/README"));
+    given.enter(Path::new("a:b"), list(&["README"]), false);
+    assert_eq!(given.target(Path::new("a:b/README")), read.target(Path::new("a:b")).join("README"));
+    assert_ne!(given.target(Path::new("a:b/readme")), read.target(Path::new("a:b")).join("readme"));
+}
+
 #[test]
 fn a_directory_that_cannot_be_read_gives_no_name_away() {
     let mut names = Names::new(Kind::Ntfs, Path::new("/does/not/exist"));

@@ -2,6 +2,7 @@
 
 use super::reader::{INODE, MARK, MOST_BLOCKS};
 use super::*;
+use crate::extract::manifest::Entry;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
@@ -54,6 +55,13 @@ fn qnaps_mark_in_the_place_of_the_checksum() {
     let file = File::options().write(true).open(&image).unwrap();
     file.write_all_at(b"QNAP", 1024 + 0x3fc).unwrap();
     assert_whole(folder.path(), &image);
+}
+
+/// The entry of the manifest for a path of the source.
+pub(super) fn manifested(done: &Done, path: &str) -> Entry {
+    let object: serde_json::Value = serde_json::from_slice(&std::fs::read(&done.manifest).unwrap()).unwrap();
+    let found = object["files"].as_array().unwrap().iter().find(|file| file["path"] == path).unwrap();
+    serde_json::from_value(found.clone()).unwrap()
 }
 
 /// A map of ddrescue makes holes that give errors, as lost chunks do.

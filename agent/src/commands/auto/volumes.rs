@@ -196,6 +196,12 @@ impl Work<'_> {
         let job = Job { name: volume.name.clone(), source: device.to_owned(), target, force: false };
         match userland::copy(&job, &mut |line| eprintln!("copy: {line}")) {
             Ok(done) => self.copied(volume, done),
+            // Nobody can read its files here, but what is on it must not stay behind.
+            Err(error) if is_unusable(&error) => {
+                self.outcome = self.outcome.and(Outcome::DAMAGE);
+                self.tell(format!("{error:#}; the whole volume is copied as an image file instead"))?;
+                self.image(volume, device)
+            }
             Err(error) => self.failed(&volume.name, &error),
         }
     }
@@ -358,6 +364,11 @@ impl Work<'_> {
     }
 }
 
+/// Whether it is the source that is of no use, and not the target that fails.
+fn is_unusable(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Failure>().is_some_and(|failure| failure.outcome == Outcome::UNUSABLE)
+}
+
 /// The ones with these numbers; all for an empty answer.
 fn pick(all: Vec<Chosen>, answer: &str) -> anyhow::Result<Vec<Chosen>> {
     if answer.is_empty() {
@@ -375,6 +386,19 @@ fn pick(all: Vec<Chosen>, answer: &str) -> anyhow::Result<Vec<Chosen>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A full target would not take the image either.
+    #[test]
+    fn only_a_source_that_cannot_be_read_becomes_an_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("volume.img");
+        std::fs::write(&source, vec![0; 1 << 20]).unwrap();
+        let job = Job { name: "vg1/lv1".into(), source, target: folder.path().join("out"), force: false };
+        assert!(is_unusable(&userland::copy(&job, &mut |_| {}).unwrap_err()));
+        let missing = Job { source: folder.path().join("missing"), ..job };
+        assert!(!is_unusable(&userland::copy(&missing, &mut |_| {}).unwrap_err()));
+        assert!(!is_unusable(&Failure { outcome: Outcome::FAILED, message: "full".into() }.into()));
+    }
 
     #[test]
     fn numbers_choose_volumes() {

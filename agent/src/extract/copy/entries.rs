@@ -1,15 +1,18 @@
 //! Whatever is no directory: files, further names of files, symbolic links.
 
-use super::{Copy, MAX_FILE, Place, Stop, judge};
+use super::{Copy, Job, Place, Stop};
 use crate::extract::attributes::CLOCK_STEP;
-use crate::extract::file::{self, Nowhere, hex};
+use crate::extract::file::{self, Content, Nowhere, hex};
 use crate::extract::kind::Kind;
-use crate::extract::manifest::{Entry, State};
+use crate::extract::manifest::{Entry, Manifest, State};
 use crate::pace;
 use std::fs::{File, Metadata};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+/// No file of ext4 is larger than 16 TiB: more is damage, and would take for ever to read.
+pub(super) const MAX_FILE: u64 = 16 << 40;
 
 impl Copy<'_> {
     pub(super) fn entry(&mut self, place: Place, found: &Metadata) -> anyhow::Result<()> {
@@ -18,7 +21,7 @@ impl Copy<'_> {
             return self.symlink(&place, found);
         }
         if kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device() {
-            return self.skipped(&place.path, "a pipe, socket or device: nothing in it to copy");
+            return self.ledger.skipped(&place.path, "a pipe, socket or device: nothing in it to copy");
         }
         if self.links_again(&place, found)? {
             return Ok(());
@@ -28,7 +31,7 @@ impl Copy<'_> {
             // Its other names must find it.
             Ok(None) if found.nlink() > 1 || self.batch.is_full() => self.settle(),
             Ok(None) => Ok(()),
-            Err(stop) => self.stopped(&place.path, "file", stop),
+            Err(stop) => self.ledger.stopped(&place.path, "file", stop),
         }
     }
 
@@ -37,95 +40,74 @@ impl Copy<'_> {
         let Some(first) = self.links.get(&(found.dev(), found.ino())).filter(|_| found.nlink() > 1) else {
             return Ok(false);
         };
-        let same = same_file(first, &place.target);
-        let linked = match (same, self.kind.has_hard_links()) {
-            (true, _) => Ok(()),
-            (false, true) => std::fs::hard_link(first, &place.target),
-            (false, false) => Err(ErrorKind::Unsupported.into()),
-        };
-        if let Err(error) = linked {
-            // It gets a second copy. Where something of this name is there already, that is compared or told.
-            let dropped = u64::from(error.kind() != ErrorKind::AlreadyExists);
-            self.done.counts.hard_links_dropped = self.done.counts.hard_links_dropped.saturating_add(dropped);
-            return Ok(false);
-        }
-        let state = if same { State::Identical } else { State::Copied };
-        let entry = Entry { size: found.len(), mtime: found.mtime(), ..place.entry("hardlink", state) };
-        self.count(&entry);
-        self.note(place, &entry)?;
-        Ok(true)
+        let entry = Entry { size: found.len(), mtime: found.mtime(), ..place.entry("hardlink", State::Copied) };
+        self.ledger.links_again(self.kind, first, place, entry)
     }
 
     fn symlink(&mut self, place: &Place, found: &Metadata) -> anyhow::Result<()> {
         let leads_to = match std::fs::read_link(&place.source) {
             Ok(leads_to) => leads_to,
-            Err(error) => return self.lost(&place.path, "symlink", &format!("cannot be read: {error}")),
+            Err(error) => return self.ledger.lost(&place.path, "symlink", &format!("cannot be read: {error}")),
         };
-        if !self.kind.has_symlinks() {
-            return self.no_link(&place.path, &leads_to);
+        if self.ledger.symlink(self.kind, place, &leads_to)? {
+            self.attributes(&place.source, found, &place.target);
         }
-        if std::fs::read_link(&place.target).is_ok_and(|there| there == leads_to) {
-            return self.note(place, &place.entry("symlink", State::Identical));
-        }
-        match std::os::unix::fs::symlink(&leads_to, &place.target) {
-            Ok(()) => {}
-            Err(error) if self.kind == Kind::Share && is_refusal(&error) => {
-                return self.no_link(&place.path, &leads_to);
-            }
-            Err(error) => return self.stopped(&place.path, "symlink", judge(error, "the link cannot be made")),
-        }
-        self.attributes(&place.source, found, &place.target);
-        self.done.counts.symlinks = self.done.counts.symlinks.saturating_add(1);
-        self.note(place, &place.entry("symlink", State::Copied))
+        Ok(())
     }
 
     /// Writes a file into the batch, `None`; or tells that it is on the target already.
     fn file(&mut self, place: &Place, found: &Metadata) -> Result<Option<Entry>, Stop> {
         let entry = Entry { size: found.len(), mtime: found.mtime(), ..place.entry("file", State::Copied) };
-        if found.len() > MAX_FILE {
-            return Err(Stop::File(State::Damaged, format!("its size ({} bytes) is impossible", found.len())));
-        }
-        if let Some(why) = self.kind.refusal(found.len()) {
-            return Err(Stop::File(State::Failed, why.to_owned()));
-        }
+        fits(self.kind, found.len())?;
         let input = File::options().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(&place.source);
         let input = input.map_err(|error| Stop::File(State::Damaged, format!("cannot be opened: {error}")))?;
-        if let Some(sha256) = self.already(place, &input, found)? {
+        let content = || file::read(&input, found.len(), &mut Nowhere).ok();
+        if let Some(sha256) = already(self.job, &self.ledger.manifest, place, &entry, content)? {
             return Ok(Some(Entry { state: State::Identical, sha256: Some(sha256), ..entry }));
         }
         self.batch.write(&input, place, found, entry)?;
         Ok(None)
     }
+}
 
-    /// The hash, when the target holds this very file. A different file of the same name is an error without force.
-    fn already(&self, place: &Place, input: &File, found: &Metadata) -> Result<Option<String>, Stop> {
-        let Ok(there) = std::fs::symlink_metadata(&place.target) else { return Ok(None) };
-        let same_time = there.mtime().abs_diff(found.mtime()) <= CLOCK_STEP;
-        if there.is_file() && there.len() == found.len() {
-            let known = self
-                .manifest
-                .known(&place.path)
-                .filter(|known| known.size == found.len() && known.mtime == found.mtime());
-            if let Some(known) = known.filter(|_| same_time) {
-                pace::count(found.len().saturating_mul(2));
-                return Ok(Some(known.sha256.clone()));
-            }
-            if let Some(sha256) = equal(input, &place.target, found.len()) {
-                return Ok(Some(sha256));
-            }
-        }
-        if self.job.force && !there.is_dir() {
-            return Ok(None);
-        }
-        let why = "a different file of this name is on the target; it was left alone (--force replaces it)";
-        Err(Stop::File(State::Failed, why.to_owned()))
+/// Whether a file of so many bytes can be, and the target holds it.
+pub(in crate::extract) fn fits(kind: Kind, size: u64) -> Result<(), Stop> {
+    if size > MAX_FILE {
+        return Err(Stop::File(State::Damaged, format!("its size ({size} bytes) is impossible")));
+    }
+    match kind.refusal(size) {
+        Some(why) => Err(Stop::File(State::Failed, why.to_owned())),
+        None => Ok(()),
     }
 }
 
-/// What a server says that makes no symbolic links.
-fn is_refusal(error: &io::Error) -> bool {
-    let codes = [nix::libc::EPERM, nix::libc::EACCES, nix::libc::EOPNOTSUPP, nix::libc::ENOSYS];
-    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+/// The hash, when the target holds this very file, of which `entry` tells size and time. A different file of the same name is an
+/// error without force. `content` reads the source, where nothing else tells.
+pub(in crate::extract) fn already(
+    job: &Job,
+    manifest: &Manifest,
+    place: &Place,
+    entry: &Entry,
+    content: impl FnOnce() -> Option<Content>,
+) -> Result<Option<String>, Stop> {
+    let Ok(there) = std::fs::symlink_metadata(&place.target) else { return Ok(None) };
+    let same_time = there.mtime().abs_diff(entry.mtime) <= CLOCK_STEP;
+    if there.is_file() && there.len() == entry.size {
+        let known = manifest.known(&place.path);
+        let known = known.filter(|known| known.size == entry.size && known.mtime == entry.mtime);
+        if let Some(known) = known.filter(|_| same_time) {
+            pace::count(entry.size.saturating_mul(2));
+            return Ok(Some(known.sha256.clone()));
+        }
+        if let Some(sha256) = equal(content, &place.target, entry.size) {
+            return Ok(Some(sha256));
+        }
+    }
+    if job.force && !there.is_dir() {
+        return Ok(None);
+    }
+    let why = "a different file of this name is on the target; it was left alone (--force replaces it)";
+    Err(Stop::File(State::Failed, why.to_owned()))
 }
 
 /// Whether this is a file, and every byte of it can be read.
@@ -139,14 +121,9 @@ pub fn is_whole(path: &Path) -> bool {
 }
 
 /// The hash when both files hold the same.
-fn equal(input: &File, target: &Path, size: u64) -> Option<String> {
+fn equal(content: impl FnOnce() -> Option<Content>, target: &Path, size: u64) -> Option<String> {
     let there = File::options().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(target).ok()?;
     let there = file::read(&there, size, &mut Nowhere).ok().filter(|content| content.lost.is_empty())?;
-    let here = file::read(input, size, &mut Nowhere).ok()?;
+    let here = content()?;
     here.is_same_as(&there).then(|| hex(&here.sha256))
-}
-
-pub(super) fn same_file(one: &Path, two: &Path) -> bool {
-    let number = |path: &Path| std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino())).ok();
-    number(one).is_some_and(|found| number(two) == Some(found))
 }

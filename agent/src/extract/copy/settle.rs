@@ -1,14 +1,14 @@
 //! What was gathered gets its attributes and its names, once it was read back.
 
-use super::{Copy, MAX_DAMAGED, MAX_LINKS, Place, Stop, judge};
+use super::{Copy, MAX_LINKS, Place, Stop, judge};
 use crate::extract::attributes;
 use crate::extract::batch::Written;
-use crate::extract::file::hex;
+use crate::extract::file::{Content, LostRange, hex};
 use crate::extract::manifest::{Entry, State};
 use crate::extract::names;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 impl Copy<'_> {
@@ -17,17 +17,17 @@ impl Copy<'_> {
         let start = Instant::now();
         let files = match self.batch.take() {
             Ok(files) => files,
-            Err(stop) => return self.stopped(Path::new("the files last written"), "file", stop),
+            Err(stop) => return self.ledger.stopped(Path::new("the files last written"), "file", stop),
         };
         let mut waiting = files.into_iter();
         while let Some(written) = waiting.next() {
             let (before, named) = (Instant::now(), written.read_back());
             let verifying = before.elapsed().saturating_add(written.content.hashing);
-            self.done.verifying = self.done.verifying.saturating_add(verifying);
+            self.ledger.done.verifying = self.ledger.done.verifying.saturating_add(verifying);
             let named = named.and_then(|()| self.name(&written));
             if let Err(stop) = named {
                 written.forget();
-                if let Err(error) = self.stopped(&written.place.path, "file", stop) {
+                if let Err(error) = self.ledger.stopped(&written.place.path, "file", stop) {
                     waiting.for_each(|rest| rest.forget());
                     return Err(error);
                 }
@@ -44,32 +44,49 @@ impl Copy<'_> {
     fn name(&mut self, written: &Written) -> Result<(), Stop> {
         let place = &written.place;
         self.attributes(&place.source, &written.found, &written.part);
-        let damaged = !written.content.lost.is_empty();
-        let name = place.target.file_name().unwrap_or_default();
-        let target = if damaged { place.target.with_file_name(names::damaged(name)) } else { place.target.clone() };
-        std::fs::rename(&written.part, &target).map_err(|error| judge(error, "it cannot be given its name"))?;
-        let sha256 = Some(hex(&written.content.sha256));
-        let state = if damaged { State::Damaged } else { State::Copied };
-        let written_as = target.file_name().filter(|name| Some(*name) != place.path.file_name());
-        let written_as = written_as.map(|name| name.to_string_lossy().into_owned());
-        let entry = Entry { state, sha256, written_as, lost: written.content.lost.clone(), ..written.entry.clone() };
+        let named = Named::of(place, &written.content.lost);
+        std::fs::rename(&written.part, &named.target).map_err(|error| judge(error, "it cannot be given its name"))?;
+        let entry = named.entry(&written.entry, &written.content);
         self.settled(place, &written.found, &entry).map_err(Stop::Target)
     }
 
     /// Notes what became of a file.
     pub(super) fn settled(&mut self, place: &Place, found: &Metadata, entry: &Entry) -> anyhow::Result<()> {
-        if entry.state == State::Damaged {
-            if self.done.damaged.len() < MAX_DAMAGED {
-                self.done.damaged.push(place.path.clone());
-            }
-        } else if found.nlink() > 1 && self.links.len() < MAX_LINKS {
+        let whole = entry.state != State::Damaged;
+        if whole && found.nlink() > 1 && self.links.len() < MAX_LINKS {
             self.links.insert((found.dev(), found.ino()), place.target.clone());
         }
-        self.count(entry);
-        self.note(place, entry)
+        self.ledger.settled(place, entry)
     }
 
     pub(super) fn attributes(&mut self, source: &Path, found: &Metadata, target: &Path) {
-        attributes::transfer(source, found, target).count(&mut self.done.counts);
+        attributes::transfer(source, found, target).count(&mut self.ledger.done.counts);
+    }
+}
+
+/// The name that a file which was written gets: another one where parts of it are lost.
+pub(in crate::extract) struct Named {
+    /// Where it goes.
+    pub(in crate::extract) target: PathBuf,
+    state: State,
+    written_as: Option<String>,
+}
+
+impl Named {
+    pub(in crate::extract) fn of(place: &Place, lost: &[LostRange]) -> Self {
+        let name = place.target.file_name().unwrap_or_default();
+        let (state, target) = match lost.is_empty() {
+            true => (State::Copied, place.target.clone()),
+            false => (State::Damaged, place.target.with_file_name(names::damaged(name))),
+        };
+        let written_as = target.file_name().filter(|name| Some(*name) != place.path.file_name());
+        let written_as = written_as.map(|name| name.to_string_lossy().into_owned());
+        Self { target, state, written_as }
+    }
+
+    /// The entry for it, from what was known before it was read.
+    pub(in crate::extract) fn entry(self, known: &Entry, content: &Content) -> Entry {
+        let Self { state, written_as, .. } = self;
+        Entry { state, sha256: Some(hex(&content.sha256)), written_as, lost: content.lost.clone(), ..known.clone() }
     }
 }

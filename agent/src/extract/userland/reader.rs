@@ -14,6 +14,10 @@ const INCOMPATIBLE_AT: u64 = 1024 + 0x60;
 const NEEDS_RECOVERY: u8 = 4;
 const READ_ONLY_COMPATIBLE_AT: u64 = 1024 + 0x65;
 const CHECKSUMS: u8 = 4;
+const INODE_SIZE_AT: u64 = 1024 + 0x58;
+/// Smaller inodes have room for half of their checksum only: the kernel makes do with that half, the reader of the file system
+/// refuses every one of them.
+const SMALLEST_CHECKED: u16 = 0x84;
 
 /// Bytes that stand for what cannot be read, at each multiple of their length on the volume.
 ///
@@ -145,11 +149,20 @@ pub(super) fn without_journal(view: &View, mark: &Mark) -> Option<Ext4> {
     first(view, mark, [(true, false), (true, true)]).ok()
 }
 
+/// Whether inodes have no room for their checksums, as those of old file systems. Nothing else is known of them by it, so it is
+/// safe not to ask for checksums: without them it is what ext3 is.
+fn has_small_inodes(view: &View) -> bool {
+    let mut size = [0; 2];
+    view.read_at(Bytes(INODE_SIZE_AT), &mut size).is_ok() && u16::from_le_bytes(size) < SMALLEST_CHECKED
+}
+
 /// The first of these ways to read it that works: whether the journal is hidden, and whether checksums are.
 fn first<const WAYS: usize>(view: &View, mark: &Mark, ways: [(bool, bool); WAYS]) -> Result<Ext4, String> {
     let mut first = None;
+    let unchecked = has_small_inodes(view);
     let indexes = Indexes::of_qnap(view).map(Rc::new);
     for (hide_journal, hide_checksums) in ways {
+        let hide_checksums = hide_checksums || unchecked;
         let reader =
             Reader { view: view.clone(), mark: mark.clone(), hide_journal, hide_checksums, indexes: indexes.clone() };
         match Ext4::load(Box::new(reader)) {

@@ -3,7 +3,7 @@
 use super::Work;
 use super::reader::{self, MARK, Mark};
 use crate::extract::copy::{Stop, judge};
-use crate::extract::file::{self, LostRange, Nowhere, Sink, Sparse, hex};
+use crate::extract::file::{self, Content, LostRange, Nowhere, Sink, Sparse};
 use crate::unfinished::Unfinished;
 use ext4_view::DirEntry;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
@@ -22,12 +22,10 @@ const MAX_LOST: usize = 10_000;
 
 /// A file that was written and read back, still without its name.
 pub(super) struct Written {
-    /// SHA-256 of what is on the target.
-    pub(super) sha256: String,
-    /// What could not be read.
-    pub(super) lost: Vec<LostRange>,
+    /// What was read.
+    pub(super) content: Content,
     /// Whoever stops the program leaves no part behind.
-    pub(super) _guard: Unfinished,
+    _guard: Unfinished,
 }
 
 impl Work<'_> {
@@ -46,35 +44,45 @@ impl Work<'_> {
         let (file, guard) = Unfinished::make(make, |_| part.to_owned())
             .map_err(|error| judge(error, "it cannot be made on the target"))?;
         file.set_len(size).map_err(|error| judge(error, "the target does not take files of this size"))?;
-        let mut output = Output { file: &file, hash: Sha256::new(), lost: Vec::new(), hashing: Duration::ZERO };
-        let mut buffer = vec![0; STEP];
-        let mut at = 0_u64;
-        while at < size {
-            // Never more than to the end of a block; nothing behind an error is asked for.
-            let read = input.read_bytes(&mut buffer).unwrap_or(0);
-            if read == 0 {
-                output.lose(at, size.saturating_sub(at));
-                break;
-            }
-            let bytes = buffer.get(..read).unwrap_or_default();
-            self.pieces(entry, at, bytes, &mut output).map_err(failed)?;
-            at = at.saturating_add(read as u64);
-        }
-        let Output { hash, lost, hashing, .. } = output;
+        let content = self.read(entry, input, size, &mut Sparse(&file)).map_err(failed)?;
         file.sync_data().map_err(failed)?;
-        let digest: [u8; 32] = hash.finalize().into();
         let start = Instant::now();
         // So that reading back asks the disk and not the memory.
         let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
         let back = file::read(&file, size, &mut Nowhere).map_err(failed)?;
-        let verifying = start.elapsed().saturating_add(hashing);
-        self.done.verifying = self.done.verifying.saturating_add(verifying);
-        if back.sha256 != digest || !back.lost.is_empty() {
+        let verifying = start.elapsed().saturating_add(content.hashing);
+        self.ledger.done.verifying = self.ledger.done.verifying.saturating_add(verifying);
+        if back.sha256 != content.sha256 || !back.lost.is_empty() {
             let text =
                 "the target disk gives back other bytes than were written to it: it is failing; use another disk";
             return Err(Stop::Target(anyhow::anyhow!(text)));
         }
-        Ok(Written { sha256: hex(&digest), lost, _guard: guard })
+        Ok(Written { content, _guard: guard })
+    }
+
+    /// Reads a file into a sink. Errors are only those of the sink: what cannot be read is told in the answer.
+    pub(super) fn read(
+        &self,
+        entry: &DirEntry,
+        input: &mut ext4_view::File,
+        size: u64,
+        sink: &mut dyn Sink,
+    ) -> io::Result<Content> {
+        let mut output = Output { sink, hash: Sha256::new(), lost: Vec::new(), hashing: Duration::ZERO };
+        let mut buffer = vec![0; STEP];
+        let mut at = 0_u64;
+        while at < size {
+            let read = fill(input, &mut buffer);
+            self.pieces(entry, at, buffer.get(..read).unwrap_or_default(), &mut output)?;
+            at = at.saturating_add(read as u64);
+            // Nothing behind an error is asked for.
+            if read < buffer.len() {
+                output.lose(at, size.saturating_sub(at));
+                break;
+            }
+        }
+        let Output { hash, lost, hashing, .. } = output;
+        Ok(Content { sha256: hash.finalize().into(), lost, hashing })
     }
 
     /// Takes what was read at `at`, and tells the pieces of it that carry the mark.
@@ -118,9 +126,22 @@ impl Work<'_> {
     }
 }
 
+/// Reads until the buffer is full, the file ends or an error comes: each reading ends with a block, and to take blocks one by one
+/// costs more than what is in them. Holes are not asked for on the volume.
+fn fill(input: &mut ext4_view::File, buffer: &mut [u8]) -> usize {
+    let mut filled = 0_usize;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match input.read_bytes(rest) {
+            Ok(read) if read > 0 => filled = filled.saturating_add(read),
+            _ => break,
+        }
+    }
+    filled
+}
+
 /// What was taken of a file so far.
 struct Output<'a> {
-    file: &'a File,
+    sink: &'a mut dyn Sink,
     hash: Sha256,
     lost: Vec<LostRange>,
     hashing: Duration,
@@ -131,11 +152,14 @@ impl Output<'_> {
         let start = Instant::now();
         self.hash.update(bytes);
         self.hashing = self.hashing.saturating_add(start.elapsed());
-        Sparse(self.file).take(at, bytes)
+        self.sink.take(at, bytes)
     }
 
     /// A range that cannot be read: zeros on the target, and told.
     fn lose(&mut self, offset: u64, length: u64) {
+        if length == 0 {
+            return;
+        }
         let full = self.lost.len() >= MAX_LOST;
         match self.lost.last_mut() {
             Some(last) if full || last.offset.saturating_add(last.length) == offset => {
