@@ -15,6 +15,7 @@ mod layout;
 mod lost_names;
 mod superblock;
 mod survey;
+mod unlisted;
 
 pub use attributes::Attributes;
 pub use copies::{SuperblockCopy, first_from, lost_superblock};
@@ -23,6 +24,7 @@ pub use inodes::{Found, Inodes, ROOT};
 pub use lost_names::{FoundName, lost_names};
 pub use superblock::{Ext4, Probe, Trap, probe};
 pub use survey::{Survey, survey};
+pub use unlisted::unlisted;
 
 use tierlift_ondisk::units::Bytes;
 use tierlift_ondisk::view::ReadAt;

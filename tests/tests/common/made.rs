@@ -44,15 +44,12 @@ fn content(folder: &Path) {
 }
 
 impl Made {
-    /// Makes the pool; its images lie in `folder`.
-    pub fn new(folder: &Path) -> Self {
+    /// Makes the pool; its images lie in `folder`. `options` are those of mke2fs.
+    pub fn new(folder: &Path, options: &[&str]) -> Self {
         let (tree, image) = (folder.join("tree"), sparse(&folder.join("made-volume.img"), 128 << 20));
         content(&tree);
         let mut mke2fs = Command::new("mke2fs");
-        mke2fs
-            .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-O", "^metadata_csum,^dir_index", "-d"])
-            .arg(&tree)
-            .arg(&image);
+        mke2fs.args(["-q", "-F", "-t", "ext4"]).args(options).arg("-d").arg(&tree).arg(&image);
         assert!(mke2fs.status().unwrap().success());
         let volume = fs::read(&image).unwrap();
         let (tmeta, mapped) = pool_of(&volume);

@@ -101,6 +101,12 @@ impl Tree {
         self.files.iter().map(|(path, content)| (path.clone(), self.one(path, content, lost))).collect()
     }
 
+    /// What is lost of a file that nothing leads to any more; `None` when its inode is lost, too.
+    pub fn nameless(&self, path: &str, lost: &[Range]) -> Option<Vec<Range>> {
+        let node = &self.nodes[path];
+        (!self.touches(lost, node.inode_block, 1)).then(|| self.lost_of(node, &self.files[path], lost))
+    }
+
     fn one(&self, path: &str, content: &[u8], lost: &[Range]) -> Expected {
         let above = Path::new(path).ancestors().skip(1).map(|path| &self.nodes[path.to_str().unwrap()]);
         let hidden = |node: &Node| self.touches(lost, node.inode_block, 1);
@@ -108,11 +114,17 @@ impl Tree {
         if above.into_iter().any(|node| hidden(node) || unread(node)) || hidden(&self.nodes[path]) {
             return Expected::Unreachable;
         }
+        let ranges = self.lost_of(&self.nodes[path], content, lost);
+        if ranges.is_empty() { Expected::Whole } else { Expected::Damaged(ranges) }
+    }
+
+    /// The pages of a file that are lost.
+    fn lost_of(&self, node: &Node, content: &[u8], lost: &[Range]) -> Vec<Range> {
         let mut ranges: Vec<Range> = Vec::new();
         let size = content.len() as u64;
         for page in (0..size).step_by(PAGE as usize) {
             let length = PAGE.min(size - page);
-            if !self.page_is_lost(&self.nodes[path], page, lost) {
+            if !self.page_is_lost(node, page, lost) {
                 continue;
             }
             match ranges.last_mut() {
@@ -120,7 +132,7 @@ impl Tree {
                 _ => ranges.push((page, length)),
             }
         }
-        if ranges.is_empty() { Expected::Whole } else { Expected::Damaged(ranges) }
+        ranges
     }
 
     fn page_is_lost(&self, node: &Node, page: u64, lost: &[Range]) -> bool {
