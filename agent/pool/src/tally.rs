@@ -50,10 +50,8 @@ impl<'a> Counter<'a> {
 
     fn sum(&mut self, place: Place, level: usize) -> Option<Tally> {
         let inside = |key: Option<u64>| key.is_none_or(|key| place.window.contains(key));
-        if let Some(known) = self.sums.get(&place.block)
-            && inside(known.first)
-            && inside(known.last)
-        {
+        let known = self.sums.get(&place.block);
+        if let Some(known) = known.filter(|known| inside(known.first) && inside(known.last)) {
             return Some(*known);
         }
         self.left = self.left.checked_sub(1)?;

@@ -211,9 +211,8 @@ impl<T: Transport> Client<T> {
 
     fn keep_alive(&mut self) -> Result<(), ClientError> {
         let now = self.transport.now();
-        if let Some(since) = self.link.waiting_since()
-            && now.saturating_duration_since(since) > self.patience
-        {
+        let waits_too_long = |since| now.saturating_duration_since(since) > self.patience;
+        if self.link.waiting_since().is_some_and(waits_too_long) {
             return Err(ClientError::Silent(self.patience));
         }
         if self.link.is_quiet() && now.saturating_duration_since(self.heard) > PING_EVERY {

@@ -158,15 +158,14 @@ impl World {
     }
 
     fn live(&mut self) {
-        while self.server.wants_output()
-            && let Some((stream, bytes)) = self.command.as_mut().and_then(|command| command.output.pop_front())
-        {
+        while self.server.wants_output() {
+            let next = self.command.as_mut().and_then(|command| command.output.pop_front());
+            let Some((stream, bytes)) = next else { break };
             self.server.output(stream, &bytes);
         }
-        if let Some(Command { output, exit: Some(exit) }) = &self.command
-            && output.is_empty()
-        {
-            self.server.exited(*exit);
+        let ended = self.command.as_ref().filter(|command| command.output.is_empty());
+        if let Some(exit) = ended.and_then(|command| command.exit) {
+            self.server.exited(exit);
             self.command = None;
         }
         if let Some(request) = self.server.tick(self.now) {

@@ -178,9 +178,8 @@ impl<'a, L: Read + Write + AsFd> Session<'a, L> {
         }
         // A grandchild left in the background may hold an output open for ever: no bytes after the end are the end.
         let is_silent = ready.looked_at_output && !ready.stdout && !ready.stderr;
-        if (child.is_drained() || is_silent)
-            && let Some(exit) = child.exit()
-        {
+        let has_ended = child.is_drained() || is_silent;
+        if let Some(exit) = has_ended.then(|| child.exit()).flatten() {
             self.finish_after(exit, is_silent);
         }
     }

@@ -59,7 +59,8 @@ fn files_are_counted_and_dated() {
     // The directories: /, kept, lost, lost+found.
     let expected = Survey { files: 2 * FILES as u64, directories: 4, ..Survey::default() };
     let newest = found.newest.unwrap();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().cast_signed();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = i64::try_from(now).unwrap();
     assert!((now - 3600..=now + 60).contains(&newest), "{newest} {now}");
     assert_eq!(Survey { newest: None, ..found }, expected);
 }

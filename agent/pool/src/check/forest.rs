@@ -209,9 +209,8 @@ impl<'a> Forest<'a> {
         for run in batch.chunk_by(|a, b| a.block.0.checked_add(1) == Some(b.block.0)) {
             let Some(first) = run.first() else { continue };
             blocks.read_run(first.block, run.len(), BlockKind::Node, &mut buffer, |position, bytes| {
-                if let Some(place) = run.get(position)
-                    && self.admit(place.block)
-                {
+                let Some(place) = run.get(position) else { return };
+                if self.admit(place.block) {
                     inners.extend(self.take(*place, bytes, role, values, leaf));
                 }
             });

@@ -147,10 +147,8 @@ pub(super) fn tell_devices(findings: &mut Findings, pool: &Pool, tiers: &Tiers) 
         let mut cost: Option<Cost> = None;
         let counted: Result<(), ()> = pool.mappings(root, |step| {
             left = left.checked_sub(1).ok_or(())?;
-            if let Step::Found(key, value) = step
-                && value.zeroed == 0
-                && is_in(&lost, value.chunk.0)
-            {
+            let Step::Found(key, value) = step else { return Ok(()) };
+            if value.zeroed == 0 && is_in(&lost, value.chunk.0) {
                 let cost = cost.get_or_insert_with(|| nothing(device, key));
                 cost.last_chunk = Some(key);
                 cost.chunks_at_most = cost.chunks_at_most.and_then(|count| count.checked_add(1));

@@ -112,9 +112,7 @@ impl<'a> Entries<'a> {
 
     /// A leaf that was sound when the plan was made.
     fn leaf(&self, block: MetaBlock) -> Result<Leaf, RebuildError> {
-        if let Some((last, leaf)) = &*self.last.borrow()
-            && *last == block
-        {
+        if let Some((_, leaf)) = self.last.borrow().as_ref().filter(|(last, _)| *last == block) {
             return Ok(leaf.clone());
         }
         let mut buffer = self.buffer.borrow_mut();

@@ -40,10 +40,8 @@ impl<'a> Pieces<'a> {
     fn count(&mut self) {
         let (limit, named) = (self.limit, &mut self.named);
         let done: Result<(), Infallible> = self.pool.tiers(|step| {
-            if let Step::Found(key, value) = step
-                && key < limit
-                && let Some(counts) = named.get_mut(usize::from(value.tier))
-            {
+            let Step::Found(key, value) = step else { return Ok(()) };
+            if let Some(counts) = named.get_mut(usize::from(value.tier)).filter(|_| key < limit) {
                 counts.add(value.block.0);
             }
             Ok(())

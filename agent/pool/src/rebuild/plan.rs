@@ -125,7 +125,8 @@ impl<'a> Plan<'a> {
     fn add(&mut self, node: Planned) -> Result<NodeId, RebuildError> {
         // A whole source leaf is planned once, so there is nothing to be alike.
         let unique = matches!(node.content, Content::Leaf(Part::Source { .. }));
-        if !unique && let Some(known) = self.alike.get(&node.content) {
+        let known = if unique { None } else { self.alike.get(&node.content) };
+        if let Some(known) = known {
             return Ok(*known);
         }
         let id = NodeId(u32::try_from(self.nodes.len()).map_err(|_| RebuildError::TooLarge)?);
@@ -252,9 +253,8 @@ impl<'a> Plan<'a> {
         let nodes = even(total, self.most).map(|size| {
             let mut wanted = size as u32;
             let mut taken = Vec::new();
-            while wanted > 0
-                && let Some(part) = carried.take().or_else(|| rest.next())
-            {
+            while wanted > 0 {
+                let Some(part) = carried.take().or_else(|| rest.next()) else { break };
                 let (now, later) = part.split(part.len().min(wanted));
                 wanted = wanted.saturating_sub(now.len());
                 carried = Some(later).filter(|later| later.len() > 0);
@@ -274,9 +274,8 @@ impl<'a> Plan<'a> {
             level = self.over(&level)?.to_vec();
         }
         let Some(mut root) = level.first().copied() else { return self.empty() };
-        while let Content::Inner(children) = self.content(root)
-            && let [only] = *children
-        {
+        while let Content::Inner(children) = self.content(root) {
+            let [only] = *children else { break };
             root = only;
         }
         Ok(root)

@@ -32,9 +32,7 @@ impl<'a> Trees<'a> {
 
     /// Writes a tree, but for what was written before, and gives its root.
     pub(super) fn write(&mut self, writer: &mut Writer<'_>, node: NodeId) -> Result<MetaBlock, RebuildError> {
-        if let Some(place) = self.places.get(node.index())
-            && place.0 != 0
-        {
+        if let Some(place) = self.places.get(node.index()).filter(|place| place.0 != 0) {
             return Ok(*place);
         }
         let content = self.nodes.get(node.index()).map(|node| node.content.clone()).ok_or(RebuildError::TooLarge)?;

@@ -127,9 +127,8 @@ fn newest_first(judged: &mut [Judged], scan: &Scan) {
     let around = links.first().copied().unwrap_or(0);
     let weakest = links.iter().copied().enumerate().min_by_key(|(_, likeness)| *likeness);
     // One commit can change much: only a far weaker link says that the circle was closed.
-    if let Some((first, likeness)) = weakest
-        && likeness.saturating_mul(5) < around.saturating_mul(4)
-    {
+    let is_far_weaker = |likeness: u64| likeness.saturating_mul(5) < around.saturating_mul(4);
+    if let Some((first, _)) = weakest.filter(|(_, likeness)| is_far_weaker(*likeness)) {
         judged.rotate_left(first);
     }
 }

@@ -134,7 +134,7 @@ fn entries(window: KeyRange, children: &[Child], gaps: bool) -> Vec<(u64, MetaBl
         entries.push((child.first, child.block));
         expected = child.end.and_then(|end| end.checked_add(1));
     }
-    if gaps && let Some(expected) = expected.filter(|expected| *expected <= window.last) {
+    if let Some(expected) = expected.filter(|expected| gaps && *expected <= window.last) {
         entries.push((expected, VOID));
     }
     entries
