@@ -2,6 +2,8 @@
 //! the guard of a match arm with 1.95, and neither a newer compiler nor Clippy says a word about either. Clippy's
 //! `incompatible_msrv` looks after the standard library.
 
+#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "it reads our own code")]
+
 #[cfg(test)]
 mod tests {
     use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
