@@ -22,6 +22,7 @@ pub mod network;
 pub mod pace;
 pub mod repair;
 pub mod report;
+mod say;
 pub mod unfinished;
 pub mod unlock;
 pub mod volume;
