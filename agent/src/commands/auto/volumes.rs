@@ -104,8 +104,8 @@ impl Work<'_> {
         };
         let target = self.target.folder.join(image::file_name(&volume.name));
         let job = Job { name: volume.name.clone(), source: directory.clone(), target, force: false };
-        let done =
-            room::check(&directory, &job.target).and_then(|()| copy::run(&job, &mut |line| eprintln!("copy: {line}")));
+        let done = room::check(&directory, &job.target)
+            .and_then(|()| copy::run(&job, &mut |line| crate::say::tell!("copy: {line}")));
         // Before the end of the copy is judged: a mount that stays would keep the volume busy.
         if let Err(errno) = nix::mount::umount(&directory) {
             log::warn!("{} cannot be unmounted: {errno}", directory.display());
@@ -150,7 +150,7 @@ impl Work<'_> {
             counts.damaged,
             counts.failed
         );
-        counts.differences().iter().for_each(|told| println!("  {told}"));
+        counts.differences().iter().for_each(|told| say!("  {told}"));
         let manifest = self.target.name_on_target(&self.target_name, &done.manifest);
         let copied = done.copied(&volume.name, &self.target_name, manifest);
         case::keep(|case| case.copied(copied))
@@ -166,7 +166,7 @@ impl Work<'_> {
         say!("  its files are read without the kernel");
         let target = self.target.folder.join(image::file_name(&volume.name));
         let job = Job { name: volume.name.clone(), source: device.to_owned(), target, force: false };
-        match userland::copy(&job, &mut |line| eprintln!("copy: {line}")) {
+        match userland::copy(&job, &mut |line| crate::say::tell!("copy: {line}")) {
             Ok(done) => self.copied(volume, done),
             Err(error) => self.failed(&volume.name, &error),
         }

@@ -59,11 +59,11 @@ pub(super) fn check(folder: &Path, sources: &[PathBuf]) -> anyhow::Result<()> {
     if let Some(source) = sources.iter().find(|source| shares_disk(source, &disks)) {
         return Err(refusal(folder, &format!("it lies on source disk {}", source.display())).into());
     }
-    let kind = sysfs::file_system_of(there).with_context(|| format!("{} cannot be looked at", there.display()))?;
-    if is_appliance() && lies_in_memory(&disks, kind.as_deref()) {
-        return Err(refusal(folder, &advice(folder)).into());
+    if !is_appliance() {
+        return Ok(());
     }
-    Ok(())
+    let kind = sysfs::file_system_of(there).with_context(|| format!("{} cannot be looked at", there.display()))?;
+    if lies_in_memory(&disks, kind.as_deref()) { Err(refusal(folder, &advice(folder)).into()) } else { Ok(()) }
 }
 
 /// Neither a disk nor a share is under it: the appliance itself lies in memory.
