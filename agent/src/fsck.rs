@@ -5,12 +5,13 @@ mod progress;
 use crate::block::FileView;
 use crate::case::programs;
 use crate::ext4::{SuperblockCopy, lost_superblock};
+use crate::say::tell;
 use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,10 @@ use std::time::Duration;
 
 /// Lines kept; more are counted.
 const MOST_LINES: usize = 2000;
+/// Bytes kept of one line: the list of differences in the maps of free space is one line without an end.
+const MAX_LINE: usize = 64 << 10;
+/// Bytes kept of all lines.
+const MAX_SAID: usize = 1 << 20;
 /// Directories named; there may be as many as files.
 const MOST_DIRECTORIES: usize = 100;
 /// How often it is asked whether to stop.
@@ -114,8 +119,8 @@ impl Said {
     fn listen(output: ChildStdout) -> anyhow::Result<Self> {
         let mut said = Self::default();
         // Names on a damaged disk need be no text.
-        for line in BufReader::new(output).split(b'\n') {
-            let line = line.context("e2fsck's words cannot be read")?;
+        let mut output = BufReader::new(output);
+        while let Some(line) = next_line(&mut output).context("e2fsck's words cannot be read")? {
             said.hear(&String::from_utf8_lossy(&line));
         }
         Ok(said)
@@ -128,7 +133,7 @@ impl Said {
         }
         log::info!("e2fsck: {line}");
         if line.starts_with("Pass ") {
-            eprintln!("fsck: {line}");
+            tell!("fsck: {line}");
         }
         if let Some(kind) = kind(line) {
             let count = self.kinds.entry(kind.to_owned()).or_default();
@@ -137,7 +142,8 @@ impl Said {
                 self.directories.extend(directory(line));
             }
         }
-        if self.lines.len() < MOST_LINES {
+        let kept: usize = self.lines.iter().map(String::len).sum();
+        if self.lines.len() < MOST_LINES && kept.saturating_add(line.len()) <= MAX_SAID {
             self.lines.push(line.to_owned());
         }
     }
@@ -160,6 +166,29 @@ impl Said {
             told.push(format!("directories that lose names: {}", all.join(", ")));
         }
         told
+    }
+}
+
+/// The next line without its end, and of a long one only the beginning; `None` at the end.
+fn next_line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let (mut line, mut any) = (Vec::new(), false);
+    loop {
+        let there = match reader.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            there => there?,
+        };
+        if there.is_empty() {
+            return Ok(any.then_some(line));
+        }
+        any = true;
+        let end = there.iter().position(|byte| *byte == b'\n');
+        let length = end.unwrap_or(there.len());
+        let kept = length.min(MAX_LINE.saturating_sub(line.len()));
+        line.extend_from_slice(there.get(..kept).unwrap_or_default());
+        reader.consume(length.saturating_add(usize::from(end.is_some())));
+        if end.is_some() {
+            return Ok(Some(line));
+        }
     }
 }
 
@@ -218,6 +247,21 @@ mod tests {
         words.lines().for_each(|line| said.hear(line));
         assert_eq!(said.kinds.values().sum::<u64>(), 3);
         assert!(said.summary().iter().any(|line| line.starts_with("2 x a file without a name")), "{said:?}");
+    }
+
+    #[test]
+    fn endless_lines_are_kept_in_part() {
+        let long = format!("Block bitmap differences: {}\nnext\n\nlast", "-(1--2) ".repeat(40_000));
+        let mut reader = BufReader::with_capacity(1000, long.as_bytes());
+        let mut lines = Vec::new();
+        while let Some(line) = next_line(&mut reader).unwrap() {
+            lines.push(String::from_utf8(line).unwrap());
+        }
+        assert_eq!((lines[0].len(), &lines[1..]), (MAX_LINE, &["next".into(), String::new(), "last".into()][..]));
+        assert!(long.starts_with(&lines[0]));
+        let mut said = Said::default();
+        (0..MOST_LINES + 1).for_each(|_| said.hear(&lines[0]));
+        assert_eq!((said.kinds.values().sum::<u64>(), said.lines.len()), (MOST_LINES as u64 + 1, MAX_SAID / MAX_LINE));
     }
 
     #[test]

@@ -5,20 +5,31 @@
 use crate::commands::{Failure, Outcome};
 use crate::console::child::this_program;
 use anyhow::Context;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, pipe2};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 const FOLDER: &str = "/run/tierlift/jobs";
 const PAUSE: Duration = Duration::from_millis(200);
+/// Milliseconds in which it is asked again whether a job has ended.
+const WAIT: u8 = 200;
+/// Pieces taken of a job's output before that is asked again.
+const TURNS: u32 = 32;
 /// What is read of the output at once.
 const PIECE: usize = 64 << 10;
+/// Bytes of output kept of one job: it lies in memory. The job goes on when there is more.
+const MOST_OUTPUT: u64 = 32 << 20;
+const FULL: &str = "\n(the output is too long: nothing after this is kept; the job goes on)\n";
 /// Jobs kept; there are never so many.
 const MOST: u32 = 10_000;
 
@@ -81,15 +92,79 @@ pub fn keep(number: u32) -> anyhow::Result<()> {
 
 fn run(folder: &Path) -> anyhow::Result<u8> {
     let asked: Asked = serde_json::from_slice(&fs::read(folder.join("asked"))?)?;
-    let output = File::options().append(true).open(folder.join("output"))?;
+    let output = Output::new(File::options().append(true).open(folder.join("output"))?, MOST_OUTPUT);
     let mut verb = this_program(&asked.words);
-    verb.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
-    let mut child = verb.spawn()?;
-    fs::write(folder.join("process"), child.id().to_string())?;
-    let status = child.wait()?;
+    verb.process_group(0);
+    let started = |id: u32| fs::write(folder.join("process"), id.to_string());
+    let status = attend(verb, output, started)?;
     // As shells do: a program that was killed ends with 128 and the signal's number.
     let code = status.code().or_else(|| status.signal().map(|signal| signal.saturating_add(128)));
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+}
+
+/// Runs a program and keeps what it says, up to a bound.
+fn attend(mut program: Command, mut output: Output, started: impl Fn(u32) -> io::Result<()>) -> io::Result<ExitStatus> {
+    let (said, end) = pipe2(OFlag::O_CLOEXEC)?;
+    let mut child = program.stdin(Stdio::null()).stdout(end.try_clone()?).stderr(end).spawn()?;
+    // It holds the ends for writing, too.
+    drop(program);
+    started(child.id())?;
+    let mut said = File::from(said);
+    loop {
+        // Asked before reading: what was said before the end is then read in any case.
+        let ended = child.try_wait()?;
+        let is_over = !read_what_is_there(&mut said, &mut output)?;
+        match ended {
+            Some(status) => return Ok(status),
+            // It says nothing more, but works on.
+            None if is_over => return child.wait(),
+            None => {}
+        }
+    }
+}
+
+/// Takes what a pipe holds, waiting a little for it; `false` when nobody can write to it any more. Programs that a job left behind may
+/// keep it open and write on, so no more is taken at once than a pipe can hold.
+fn read_what_is_there(said: &mut File, output: &mut Output) -> io::Result<bool> {
+    let mut piece = vec![0; PIECE];
+    for turn in 0..TURNS {
+        let pause = if turn == 0 { PollTimeout::from(WAIT) } else { PollTimeout::ZERO };
+        match poll(&mut [PollFd::new(said.as_fd(), PollFlags::POLLIN)], pause) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(true),
+            Ok(_) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let count = said.read(&mut piece)?;
+        if count == 0 {
+            return Ok(false);
+        }
+        output.keep(piece.get(..count).unwrap_or_default());
+    }
+    Ok(true)
+}
+
+/// The file with what a job says.
+struct Output {
+    file: File,
+    room: u64,
+    full: bool,
+}
+
+impl Output {
+    fn new(file: File, room: u64) -> Self {
+        Self { file, room, full: false }
+    }
+
+    /// Nothing of the job depends on this: what cannot be kept is dropped.
+    fn keep(&mut self, bytes: &[u8]) {
+        let count = usize::try_from(self.room).unwrap_or(usize::MAX).min(bytes.len());
+        let _ = self.file.write_all(bytes.get(..count).unwrap_or_default());
+        self.room = self.room.saturating_sub(count as u64);
+        if count < bytes.len() && !self.full {
+            self.full = true;
+            let _ = self.file.write_all(FULL.as_bytes());
+        }
+    }
 }
 
 /// One job.
@@ -155,4 +230,47 @@ pub fn cancel(number: u32) -> anyhow::Result<()> {
     }
     let process: i32 = fs::read_to_string(folder(number).join("process"))?.trim().parse()?;
     killpg(Pid::from_raw(process), Signal::SIGINT).context("the job cannot be reached")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attended(script: &str, room: u64) -> (ExitStatus, Vec<u8>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("output");
+        let output = Output::new(File::options().append(true).create(true).open(&path).unwrap(), room);
+        let mut program = Command::new("sh");
+        program.args(["-c", script]).current_dir(folder.path());
+        let status = attend(program, output, |_| Ok(())).unwrap();
+        (status, fs::read(path).unwrap())
+    }
+
+    #[test]
+    fn what_a_job_says_is_kept_up_to_a_bound() {
+        let (status, said) = attended("echo one; echo two >&2; exit 3", 1000);
+        assert_eq!((status.code(), said.as_slice()), (Some(3), b"one\ntwo\n".as_slice()));
+        let (status, said) = attended("yes | head -c 1000000; echo end; exit 4", 100_000);
+        assert_eq!(status.code(), Some(4));
+        assert_eq!(said.len(), 100_000 + FULL.len());
+        assert!(said.ends_with(FULL.as_bytes()));
+    }
+
+    #[test]
+    fn a_job_ends_though_what_it_left_behind_goes_on() {
+        // The one left behind waits for a line that comes only after the job has ended.
+        let folder = tempfile::tempdir().unwrap();
+        let wait = folder.path().join("wait");
+        nix::unistd::mkfifo(&wait, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (status, said) = attended(&format!("cat {} & echo begun", wait.display()), 1000);
+        assert_eq!((status.code(), said.as_slice()), (Some(0), b"begun\n".as_slice()));
+        fs::write(wait, "end").unwrap();
+    }
+
+    #[test]
+    fn a_job_that_says_nothing_more_is_waited_for() {
+        let (status, said) =
+            attended("echo begun; exec >/dev/null 2>&1; for n in 1 2 3; do sleep 0.1; done; exit 5", 1000);
+        assert_eq!((status.code(), said.as_slice()), (Some(5), b"begun\n".as_slice()));
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! `block` gives read-only views; `discover` finds partitions and md arrays; `volume` reads LVM, `harvest` the NAS's system partition; the crate `tierlift_pool`
 //! reads the pool; `activate` builds the device-mapper stack over copy-on-write overlays; `fsck` runs e2fsck; `extract` mounts and copies;
-//! `repair` makes new metadata for damaged pools (`metadata_file` writes them); `case` keeps the journal; `unfinished` guards half-written files; `report` tells it; `console` is the menu and the protocol server; `commands` has one file a verb.
+//! `repair` makes new metadata for damaged pools (`metadata_file` writes them); `case` keeps the journal; `unfinished` guards half-written files; `report` tells it; `say` prints for people; `console` is the menu and the protocol server; `commands` has one file a verb.
 
 pub mod activate;
 pub mod block;
@@ -22,6 +22,7 @@ pub mod network;
 pub mod pace;
 pub mod repair;
 pub mod report;
+mod say;
 pub mod unfinished;
 pub mod unlock;
 pub mod volume;

@@ -1,5 +1,6 @@
 //! How fast long work goes, and how long it will still take.
 
+use crate::say::tell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -52,7 +53,7 @@ impl Heartbeat {
         let beat = move || {
             while ended.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
                 let done = Bytes(READ.load(Ordering::Relaxed).saturating_sub(before) / 2);
-                eprintln!("copy: {}", line(done, total, start.elapsed()));
+                tell!("copy: {}", line(done, total, start.elapsed()));
             }
         };
         let thread = std::thread::Builder::new().name("progress".into()).spawn(beat);

@@ -4,6 +4,8 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -69,6 +71,28 @@ fn tierlift() -> Command {
 
 fn send(child: &Child, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+}
+
+#[test]
+fn a_copy_is_finished_though_nobody_listens() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, target) = (folder.path().join("source"), folder.path().join("target"));
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("file"), "words").unwrap();
+    let (mut copy, mut wrong) = (Command::new(env!("CARGO_BIN_EXE_tierlift")), tierlift());
+    copy.arg("copy").args([&source, &target]);
+    wrong.args(["copy", "/dev/zero-is-no-source", "/dev/null"]);
+    for (tool, code) in [(&mut copy, 0), (&mut wrong, 8)] {
+        let nobody = || {
+            let (end, other) = UnixStream::pair().unwrap();
+            drop(other);
+            Stdio::from(OwnedFd::from(end))
+        };
+        let status = tool.stdin(Stdio::null()).stdout(nobody()).stderr(nobody()).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{tool:?}");
+    }
+    assert_eq!(std::fs::read(target.join("file")).unwrap(), b"words");
+    assert!(target.join("tierlift-manifest.json").exists());
 }
 
 #[test]

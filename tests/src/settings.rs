@@ -48,6 +48,7 @@ pub struct Settings {
     disks: Vec<Disk>,
     further: Vec<String>,
     options: String,
+    lasting: bool,
     pub(crate) ports: Ports,
 }
 
@@ -85,6 +86,7 @@ impl Settings {
             disks: Vec::new(),
             further: Vec::new(),
             options: String::new(),
+            lasting: false,
             ports: Ports::default(),
         }
     }
@@ -133,6 +135,14 @@ impl Settings {
     #[must_use]
     pub fn writable_in(self, path: &Path, format: &str) -> Self {
         self.attach(path, format, false, false)
+    }
+
+    /// Hands what the guest wants to be safe on to the disks that it writes: where its files shall outlive this machine. Without
+    /// this the guest's wishes are ignored, which is faster.
+    #[must_use]
+    pub fn lasting_writes(mut self) -> Self {
+        self.lasting = true;
+        self
     }
 
     fn attach(mut self, path: &Path, format: &str, source: bool, read_only: bool) -> Self {
@@ -189,9 +199,10 @@ impl Settings {
         for (number, disk) in self.disks.iter().enumerate() {
             let path = disk.path.display().to_string().replace(',', ",,");
             let read_only = if disk.read_only { "on" } else { "off" };
+            let cache = if self.lasting && !disk.source { "writeback" } else { "unsafe" };
             qemu.arg("-drive")
                 .arg(format!(
-                    "file={path},if=none,id=disk{number},format={},cache=unsafe,readonly={read_only}",
+                    "file={path},if=none,id=disk{number},format={},cache={cache},readonly={read_only}",
                     disk.format
                 ))
                 .arg("-device")
@@ -217,5 +228,24 @@ impl Settings {
             }
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flushes_reach_the_disks_that_are_written_when_they_shall_last() {
+        let image = Image { kernel: "k".into(), initramfs: "i".into() };
+        let settings = Settings::new(&image).protected_source(Path::new("s"), "raw").writable(Path::new("t"));
+        let drives = |settings: &Settings| -> Vec<String> {
+            let command = settings.command();
+            let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
+            words.filter(|word| word.starts_with("file=")).collect()
+        };
+        assert!(drives(&settings).iter().all(|drive| drive.contains("cache=unsafe")), "{settings:?}");
+        let drives = drives(&settings.lasting_writes());
+        assert!(drives[0].contains("cache=unsafe") && drives[1].contains("cache=writeback"), "{drives:?}");
     }
 }

@@ -128,3 +128,74 @@ fn every_kind_of_target_takes_every_file() {
     }
     machine.finish().unwrap();
 }
+
+/// The power goes while a disk with NTFS is written to. Where a copy of ours lies on it the same command goes on; where none does
+/// the disk is left alone.
+#[test]
+fn a_disk_with_ntfs_after_a_power_cut() {
+    let folder = TempDir::new().unwrap();
+    let (forged, hashes) = volume(folder.path());
+    let disks = [sparse(&folder.path().join("ours"), 64 << 20), sparse(&folder.path().join("theirs"), 64 << 20)];
+    let settings = disks.iter().fold(attached(&forged), |settings, path| settings.writable(path));
+    let letter = |number: usize| char::from(b'a' + u8::try_from(forged.disks.len() + number).unwrap());
+    let (ours, theirs) = (format!("/dev/vd{}", letter(0)), format!("/dev/vd{}", letter(1)));
+    let mut machine = settings.boot().unwrap();
+    for device in [&ours, &theirs] {
+        let format = format!("blockdev --setrw {device} && mkntfs --quiet --fast --force {device}");
+        machine.shell(&format).unwrap().success().unwrap();
+    }
+    assert_eq!(machine.run(&["copy", VOLUME, &ours]).unwrap().code, 1);
+    for (name, device) in [("ours", &ours), ("theirs", &theirs)] {
+        let write = format!(
+            "blockdev --setrw {device} && mkdir -p /mnt/{name} && mount -t ntfs3 {device} /mnt/{name} && \
+             echo new > /mnt/{name}/new && sync"
+        );
+        machine.shell(&write).unwrap().success().unwrap();
+    }
+    // No goodbye: the process of the machine is killed.
+    drop(machine);
+    let mut machine = settings.boot().unwrap();
+    let refused = machine.run(&["copy", VOLUME, &theirs]).unwrap();
+    assert!(refused.code == 8 && refused.stderr.contains("chkdsk"), "{refused:?}");
+    let again = machine.run(&["copy", VOLUME, &ours]).unwrap();
+    assert!(again.code == 1 && again.stderr.contains("was not shut down cleanly"), "{again:?}");
+    assert!(again.stdout.contains(" 0 files copied"), "{again:?}");
+    assert_copied(&mut machine, &ours, "ntfs3", 1, &hashes);
+    machine.finish().unwrap();
+}
+
+/// What is no disk is not taken for a folder, and a mount that a command left that was killed is released.
+#[test]
+fn names_that_are_no_targets_and_a_mount_that_was_left() {
+    let folder = TempDir::new().unwrap();
+    let (forged, _) = volume(folder.path());
+    let target = made(&folder.path().join("target"), "mke2fs", &["-q", "-F", "-t", "ext4"], 64);
+    let mut machine = attached(&forged).writable(&target).boot().unwrap();
+    let name = format!("vd{}", char::from(b'a' + u8::try_from(forged.disks.len()).unwrap()));
+    let device = format!("/dev/{name}");
+    let wrong = [
+        (name.as_str(), "the disk is called"),
+        ("/dev/vdz9", "there is no such disk"),
+        ("/mnt/network/nas", "network mount"),
+        ("/root/files", "memory"),
+        ("/run/files", "memory"),
+    ];
+    for (typed, why) in wrong {
+        let said = machine.run(&["copy", VOLUME, typed]).unwrap();
+        assert!(said.code == 8 && said.stderr.contains(why), "{typed}: {said:?}");
+    }
+    let auto = machine.run(&["auto", "--yes", "--target", "me@10.0.0.1:files"]).unwrap();
+    assert!(auto.code == 8 && auto.stderr.contains("only `copy` goes there"), "{auto:?}");
+    let leave = format!("blockdev --setrw {device}; mkdir -p /mnt/target && mount {device} /mnt/target");
+    let is_left = "grep -q ' /mnt/target ' /proc/mounts";
+    machine.shell(&leave).unwrap().success().unwrap();
+    machine.run(&["copy", VOLUME, &device]).unwrap().success().unwrap();
+    assert_eq!(machine.shell(is_left).unwrap().code, 1, "it stayed mounted");
+    machine.shell(&leave).unwrap().success().unwrap();
+    let kept = machine.run(&["deactivate", "--all"]).unwrap();
+    assert!(kept.code == 8 && kept.stdout.contains("a target disk is mounted on /mnt/target"), "{kept:?}");
+    let released = machine.run(&["deactivate", "--all", "--unmount"]).unwrap().success().unwrap();
+    assert!(released.contains("unmounted /mnt/target"), "{released}");
+    assert_eq!(machine.shell(is_left).unwrap().code, 1, "it stayed mounted");
+    machine.finish().unwrap();
+}

@@ -64,7 +64,7 @@ fn recover(image: &Image, forged: &Forged, target: &Path) -> anyhow::Result<()> 
     println!("demo: booting the appliance in QEMU (emulated: 10 to 60 seconds)");
     let settings =
         forged.disks.iter().fold(Settings::new(image), |settings, disk| settings.protected_source(disk, "raw"));
-    let mut machine = settings.writable(target).boot()?;
+    let mut machine = settings.writable(target).lasting_writes().boot()?;
     println!("demo: ready after {:.1} s", machine.boot_time().as_secs_f64());
     let target = format!("/dev/vd{}", char::from(b'a' + u8::try_from(forged.disks.len())?));
     verb(&mut machine, &["scan"])?;

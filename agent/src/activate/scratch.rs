@@ -7,7 +7,6 @@ use crate::block::FileView;
 use crate::commands::{Failure, Outcome};
 use anyhow::Context;
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use tierlift_ondisk::units::{Bytes, Sectors};
 use tierlift_ondisk::view::ReadAt;
@@ -107,15 +106,10 @@ fn judge(path: &Path, view: &FileView, words: &str, confirmed: Option<&str>) -> 
     Err(refusal(path, &why).into())
 }
 
-/// The kernel lets nobody open a device exclusively that is mounted or part of something.
 fn check_unused(path: &Path) -> anyhow::Result<()> {
-    let mut options = File::options();
-    match options.read(true).custom_flags(nix::libc::O_EXCL).open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
-            Err(refusal(path, "it is mounted or in use").into())
-        }
-        Err(error) => Err(error).with_context(|| format!("{} cannot be opened", path.display())),
+    match sysfs::is_in_use(path).with_context(|| format!("{} cannot be opened", path.display()))? {
+        true => Err(refusal(path, "it is mounted or in use").into()),
+        false => Ok(()),
     }
 }
 

@@ -89,6 +89,12 @@ pub fn found(device: &dyn ReadAt) -> io::Result<Vec<Signature>> {
             signs.push(magic.sign);
         }
     }
+    // The copy of the table lies in the last sector of the disk; it is all that is left where the beginning was wiped.
+    for sector in [512, 4096] {
+        if holds(device, device.size().0.checked_sub(sector), b"EFI PART")? {
+            signs.push(Signature { what: "a partition table", sacred: false });
+        }
+    }
     let sectors = device.size().to_sectors().0;
     // md 1.0 lies 8 KiB before the end on a 4 KiB boundary, md 0.90 on the last 64 KiB boundary but one.
     let md_1_0 = sectors.checked_sub(16).map(|sector| sector & !7);
@@ -167,7 +173,10 @@ mod tests {
 
     #[test]
     fn ordinary_content_is_told_but_not_sacred() {
-        let cases: [(usize, &[u8], &str); 5] = [
+        let end = 1_usize << 20;
+        let cases: [(usize, &[u8], &str); 7] = [
+            (end.saturating_sub(512), b"EFI PART", "a partition table"),
+            (end.saturating_sub(4096), b"EFI PART", "a partition table"),
             (1080, &[0x53, 0xef], EXT),
             (3, b"NTFS    ", NTFS),
             (0, b"XFSB", XFS),

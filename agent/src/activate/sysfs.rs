@@ -2,7 +2,7 @@
 
 use std::fs::{File, read_dir};
 use std::io::{self, BufRead, BufReader};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Mount points looked at, most that a table may have.
@@ -56,10 +56,30 @@ pub fn device_under(path: &Path) -> io::Result<DeviceNumber> {
     if number.major != 0 {
         return Ok(number);
     }
-    let flags = (rustix::fs::AtFlags::empty(), rustix::fs::StatxFlags::MNT_ID);
-    let id = rustix::fs::statx(rustix::fs::CWD, path, flags.0, flags.1)?.stx_mnt_id;
+    let id = mount_id(path)?;
     let named = mount_table()?.find_map(|line| Numberless::read(&line).filter(|mount| mount.id == id)?.device());
     Ok(named.unwrap_or(number))
+}
+
+/// What the kernel calls the file system that a path lies on ("ext4", "tmpfs", "cifs"); `None` when its list does not have it.
+///
+/// # Errors
+/// When the path does not exist, or the kernel's list cannot be read.
+pub fn file_system_of(path: &Path) -> io::Result<Option<String>> {
+    let id = mount_id(path)?;
+    Ok(mount_table()?.find_map(|line| kind_of_mount(&line, id)))
+}
+
+fn mount_id(path: &Path) -> io::Result<u64> {
+    let flags = (rustix::fs::AtFlags::empty(), rustix::fs::StatxFlags::MNT_ID);
+    Ok(rustix::fs::statx(rustix::fs::CWD, path, flags.0, flags.1)?.stx_mnt_id)
+}
+
+/// The kind in a line "36 35 253:2 / /mnt rw ... - ext4 /dev/dm-2 ro", if it is of that mount.
+fn kind_of_mount(line: &str, id: u64) -> Option<String> {
+    let (front, back) = line.split_once(" - ")?;
+    (front.split(' ').next()?.parse() == Ok(id)).then_some(())?;
+    Some(back.split(' ').next()?.to_owned())
 }
 
 /// Kernel names of the disks under a device: of a partition its disk, of a stacked device all disks below.
@@ -144,6 +164,27 @@ pub fn mounts_of(number: DeviceNumber) -> io::Result<Vec<PathBuf>> {
     Ok(mount_table()?.filter_map(|line| mount_point(&line, number).or_else(|| behind(&line))).collect())
 }
 
+/// Whether something is mounted on `place`.
+///
+/// # Errors
+/// When the kernel's list cannot be read.
+pub fn is_mount_point(place: &Path) -> io::Result<bool> {
+    let is_it = |line: String| line.split(' ').nth(4).map(unescape).is_some_and(|point| point == place);
+    Ok(mount_table()?.any(is_it))
+}
+
+/// Whether a device, or any partition of it, is mounted or part of something. The kernel lets nobody open such a device exclusively.
+///
+/// # Errors
+/// When it cannot be opened for another reason.
+pub fn is_in_use(device: &Path) -> io::Result<bool> {
+    match File::options().read(true).custom_flags(nix::libc::O_EXCL).open(device) {
+        Ok(_) => Ok(false),
+        Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 fn mount_table() -> io::Result<impl Iterator<Item = String>> {
     let table = BufReader::new(File::open("/proc/self/mountinfo")?);
     Ok(table.lines().take(MAX_MOUNTS).map_while(Result::ok))
@@ -221,6 +262,21 @@ mod tests {
         assert!(Numberless::read("garbage").is_none() && Numberless::read("1 2 0:3 - x").is_none());
         let memory = Numberless::read("36 35 0:42 / /run rw - tmpfs tmpfs rw").unwrap();
         assert_eq!(memory.device(), None);
+    }
+
+    #[test]
+    fn the_kind_of_a_mount_is_read() {
+        let line = "36 35 253:2 / /mnt rw,relatime shared:1 - ext4 /dev/dm-2 ro";
+        assert_eq!(kind_of_mount(line, 36), Some("ext4".into()));
+        assert_eq!((kind_of_mount(line, 3), kind_of_mount("garbage", 36)), (None, None));
+        assert_eq!(file_system_of(Path::new("/proc/self/status")).unwrap().as_deref(), Some("proc"));
+        assert!(file_system_of(Path::new("/does/not/exist")).is_err());
+    }
+
+    #[test]
+    fn mount_points_are_told_from_folders() {
+        assert!(is_mount_point(Path::new("/proc")).unwrap());
+        assert!(!is_mount_point(Path::new("/proc/self")).unwrap());
     }
 
     #[test]

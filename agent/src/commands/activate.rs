@@ -6,8 +6,9 @@ use crate::activate::bring_up::{Active, Request, bring_up, device_mapper, plan_o
 use crate::activate::fullness;
 use crate::activate::plan::{ModeChoice, Plan, Wish};
 use crate::activate::session::{Candidate, Session};
-use crate::commands::text::say;
+use crate::commands::text::{print_object, say};
 use crate::discover::{MapOf, Wishes};
+use crate::say::tell;
 use crate::volume;
 use serde_json::json;
 use std::path::PathBuf;
@@ -120,7 +121,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
 
 fn every_volume(session: &mut Session) -> anyhow::Result<Vec<(usize, Wish)>> {
     let (candidates, problems) = session.candidates();
-    problems.iter().for_each(|problem| eprintln!("tierlift: {problem}"));
+    problems.iter().for_each(|problem| tell!("tierlift: {problem}"));
     let targets: Vec<(usize, Wish)> = candidates
         .into_iter()
         .filter(|candidate| candidate.user)
@@ -139,7 +140,7 @@ fn list(session: &mut Session, json: bool) -> anyhow::Result<Outcome> {
         candidates.iter().map(|candidate| (name(session, candidate), candidate.what.clone())).collect();
     if json {
         let available: Vec<_> = rows.iter().map(|(target, what)| json!({"target": target, "what": what})).collect();
-        println!("{}", json!({"schema": SCHEMA, "available": available, "problems": problems}));
+        print_object(&json!({"schema": SCHEMA, "available": available, "problems": problems}))?;
     } else {
         rows.iter().for_each(|(target, what)| say!("{target}  {what}"));
         problems.iter().for_each(|problem| say!("problem: {problem}"));
@@ -181,9 +182,9 @@ fn show_plans(
         plans.push(plan_only(session, *group, wish, request)?);
     }
     if json {
-        println!("{}", json!({"schema": SCHEMA, "dry_run": true, "volumes": plans}));
+        print_object(&json!({"schema": SCHEMA, "dry_run": true, "volumes": plans}))?;
     } else {
-        plans.iter().for_each(|plan| print!("{}", plan_text(plan)));
+        plans.iter().for_each(|plan| say!("{}", plan_text(plan)));
         say!("Nothing was touched (--dry-run).");
     }
     Ok(Outcome::CLEAN)
@@ -223,12 +224,11 @@ fn make(session: &mut Session, targets: &[(usize, Wish)], request: &Request, jso
     }
     let overlays = fullness::told(&dm)?;
     if json {
-        println!(
-            "{}",
-            json!({"schema": SCHEMA, "dry_run": false, "volumes": active, "failed": failed, "overlays": overlays})
-        );
+        print_object(
+            &json!({"schema": SCHEMA, "dry_run": false, "volumes": active, "failed": failed, "overlays": overlays}),
+        )?;
     } else {
-        active.iter().for_each(|volume| print!("{}", active_text(volume)));
+        active.iter().for_each(|volume| say!("{}", active_text(volume)));
         overlays.iter().for_each(|overlay| say!("{overlay}"));
         failed.iter().for_each(|error| say!("FAILED: {error}"));
     }

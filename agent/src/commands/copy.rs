@@ -7,10 +7,12 @@ use crate::activate::is_appliance;
 use crate::activate::session::Session;
 use crate::activate::volume_overlay;
 use crate::case::{self, Copied};
+use crate::commands::text::{print_object, say};
 use crate::extract::copy::{Job, outcome, run as copy};
 use crate::extract::mount::readable;
 use crate::extract::{image, room, target, userland};
 use crate::network::rsync::{self, Access, Place};
+use crate::say::tell;
 use crate::unlock::{crypt, prompt};
 use anyhow::Context;
 use serde_json::json;
@@ -81,7 +83,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let done = result?;
     released?;
     case::keep(|case| case.copied(done.clone()))?;
-    tell(&done, args.json);
+    tell(&done, args.json)?;
     Ok(outcome(&done.counts))
 }
 
@@ -101,9 +103,9 @@ fn over_network(
     if access.identity.is_none() {
         access.password = Some(prompt::password(&format!("Password of {}: ", place.login))?);
     }
-    let done = rsync::copy(&name, &root, place, &access, &mut |line| eprintln!("copy: {line}"))?;
+    let done = rsync::copy(&name, &root, place, &access, &mut |line| tell!("copy: {line}"))?;
     case::keep(|case| case.copied(done.clone()))?;
-    tell(&done, args.json);
+    tell(&done, args.json)?;
     Ok(outcome(&done.counts))
 }
 
@@ -114,7 +116,7 @@ fn shown(args: &Args, source: Source<'_>, session: Option<&mut Session>) -> anyh
             let shown =
                 super::mount::mount(session, volume, None, args.as_found, &args.stack.clone().request_or_active())?;
             let (mounted, done) = (shown.directory, shown.done);
-            done.notes.iter().for_each(|note| eprintln!("copy: note: {note}"));
+            done.notes.iter().for_each(|note| tell!("copy: note: {note}"));
             let root = below.map_or(Ok(mounted.clone()), |below| inside(&mounted, below))?;
             Ok((args.source.clone(), root))
         }
@@ -145,7 +147,7 @@ fn copy_to(
     if whole_volume {
         room::check(&job.source, &job.target)?;
     }
-    let done = copy(&job, &mut |line| eprintln!("copy: {line}"))?;
+    let done = copy(&job, &mut |line| tell!("copy: {line}"))?;
     // The mount point is gone when the user reads this; the name on the target stays.
     let manifest = target.name_on_target(&args.target, &done.manifest);
     Ok(done.copied(&job.name, &args.target, manifest))
@@ -160,7 +162,7 @@ fn without_mount(args: &Args, volume: &str, session: &mut Session, target: &targ
     let device = if args.as_found { volume_overlay::as_found(&dm, &device)? } else { device };
     let source = readable(&dm, &device)?;
     let job = Job { name: args.source.clone(), source, target: target.folder.clone(), force: args.force };
-    let done = userland::copy(&job, &mut |line| eprintln!("copy: {line}"))?;
+    let done = userland::copy(&job, &mut |line| tell!("copy: {line}"))?;
     let manifest = target.name_on_target(&args.target, &done.manifest);
     Ok(done.copied(&job.name, &args.target, manifest))
 }
@@ -217,33 +219,38 @@ fn check(job: &Job) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell(done: &Copied, json: bool) {
+fn tell(done: &Copied, json: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", json!({"schema": "tierlift.copy/1", "copy": done}));
-        return;
+        return print_object(&json!({"schema": "tierlift.copy/1", "copy": done}));
     }
     let counts = &done.counts;
     let size = tierlift_ondisk::units::Bytes(counts.bytes).human();
-    println!(
+    say!(
         "{} to {}: {} files copied and read back, {} were there already; {size} in {} directories, {} links",
-        done.source, done.target, counts.copied, counts.identical, counts.directories, counts.symlinks
+        done.source,
+        done.target,
+        counts.copied,
+        counts.identical,
+        counts.directories,
+        counts.symlinks
     );
     if counts.damaged > 0 {
         let lost = counts.lost_bytes;
-        println!(
+        say!(
             "DAMAGED: {} files could not be read whole ({lost} bytes lost); they end in .damaged, or are missing",
             counts.damaged
         );
     }
     if counts.failed > 0 {
-        println!("NOT COPIED: {} files or folders, because of the target", counts.failed);
+        say!("NOT COPIED: {} files or folders, because of the target", counts.failed);
     }
-    done.losses.iter().for_each(|loss| println!("  {loss}"));
+    done.losses.iter().for_each(|loss| say!("  {loss}"));
     if counts.special > 0 {
-        println!("Left out: {} sockets, pipes, devices or other file systems", counts.special);
+        say!("Left out: {} sockets, pipes, devices or other file systems", counts.special);
     }
-    counts.differences().iter().for_each(|told| println!("{told}"));
-    println!("Every file with its SHA-256: {}", done.manifest);
+    counts.differences().iter().for_each(|told| say!("{told}"));
+    say!("Every file with its SHA-256: {}", done.manifest);
+    Ok(())
 }
 
 #[cfg(test)]

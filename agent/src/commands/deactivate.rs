@@ -4,9 +4,12 @@ use super::{Failure, Outcome};
 use crate::activate::bring_up::device_mapper;
 use crate::activate::dm::DeviceMapper;
 use crate::activate::execute::{TakenDown, take_down};
+use crate::activate::{is_appliance, sysfs};
 use crate::case;
-use crate::commands::text::say;
+use crate::commands::text::{print_object, say};
+use crate::extract::target::MOUNT_POINT;
 use serde_json::json;
+use std::path::Path;
 
 /// Takes activated volumes away. Overlays go with the last volume that needs them.
 #[derive(Debug, clap::Args)]
@@ -31,9 +34,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         Some(target) => devices_of(target)?,
         None => everything(&dm)?,
     };
-    let done = take_down(&dm, &devices, args.unmount)?;
+    let mut done = take_down(&dm, &devices, args.unmount)?;
+    if args.all && is_appliance() {
+        free_target(args.unmount, &mut done)?;
+    }
     case::keep(|case| case.taken_down(&done.removed, &done.unmounted))?;
-    tell(&done, args.json);
+    tell(&done, args.json)?;
     Ok(if done.busy.is_empty() { Outcome::CLEAN } else { Outcome::FAILED })
 }
 
@@ -54,10 +60,30 @@ fn devices_of(target: &str) -> anyhow::Result<Vec<String>> {
     Ok(activation.devices.into_iter().map(|(name, _)| name).collect())
 }
 
-fn tell(done: &TakenDown, json: bool) {
+/// A verb that was killed leaves the disk of its target mounted.
+fn free_target(unmount: bool, done: &mut TakenDown) -> anyhow::Result<()> {
+    let place = Path::new(MOUNT_POINT);
+    if !sysfs::is_mount_point(place)? {
+        return Ok(());
+    }
+    nix::unistd::sync();
+    if !unmount {
+        done.busy.push(format!("a target disk is mounted on {MOUNT_POINT}; add --unmount to unmount it too"));
+        return Ok(());
+    }
+    match nix::mount::umount(place) {
+        Ok(()) => done.unmounted.push(place.to_owned()),
+        Err(errno) => {
+            done.busy
+                .push(format!("a target disk on {MOUNT_POINT}: a program is working there ({errno}); end it first"));
+        }
+    }
+    Ok(())
+}
+
+fn tell(done: &TakenDown, json: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", json!({"schema": "tierlift.deactivate/1", "result": done}));
-        return;
+        return print_object(&json!({"schema": "tierlift.deactivate/1", "result": done}));
     }
     done.unmounted.iter().for_each(|place| say!("unmounted {}", place.display()));
     match done.removed.as_slice() {
@@ -65,4 +91,5 @@ fn tell(done: &TakenDown, json: bool) {
         removed => say!("taken away: {}", removed.join(", ")),
     }
     done.busy.iter().for_each(|busy| say!("STILL IN USE: {busy}"));
+    Ok(())
 }

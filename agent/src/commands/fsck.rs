@@ -88,8 +88,10 @@ fn preview(dm: &DeviceMapper, target: &str, device: &Path) -> anyhow::Result<Sai
     }
     if fresh && wants_replay(device)? {
         match play_back(dm, target, device) {
-            Ok(()) => eprintln!("fsck: the NAS died while it wrote; looking at it with its journal played back"),
-            Err(error) => eprintln!("fsck: {error:#}; looking at it without"),
+            Ok(()) => {
+                crate::say::tell!("fsck: the NAS died while it wrote; looking at it with its journal played back")
+            }
+            Err(error) => crate::say::tell!("fsck: {error:#}; looking at it without"),
         }
     }
     let said = fsck::run(&readable(dm, device)?, Way::Look);

@@ -2,6 +2,7 @@
 
 use super::serve::plain_verbs;
 use super::{Failure, Outcome};
+use crate::commands::text::{print_object, say};
 use crate::job;
 use serde_json::json;
 
@@ -54,18 +55,18 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         Verb::Start { words } => {
             let known = plain_verbs();
             match words.first() {
-                Some(verb) if known.contains(verb) && verb != "job" => println!("job {}", job::start(&words)?),
+                Some(verb) if known.contains(verb) && verb != "job" => say!("job {}", job::start(&words)?),
                 other => {
                     let verb = other.map(String::as_str).unwrap_or_default();
                     return Err(Failure::usage(format!("'{verb}' is no verb that can be a job")).into());
                 }
             }
         }
-        Verb::List { json: true } => println!("{}", json!({"schema": "tierlift.job/1", "jobs": job::all()})),
+        Verb::List { json: true } => print_object(&json!({"schema": "tierlift.job/1", "jobs": job::all()}))?,
         Verb::List { json: false } => {
             for job in job::all() {
                 let state = job.exit.map_or("runs".to_owned(), |code| format!("ended with {code}"));
-                println!("{}  {}  {state}, {} bytes of output", job.number, job.words.join(" "), job.output);
+                say!("{}  {}  {state}, {} bytes of output", job.number, job.words.join(" "), job.output);
             }
         }
         Verb::Follow { number, from } => return Ok(Outcome(job::follow(number, from, &mut std::io::stdout())?)),

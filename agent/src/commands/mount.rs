@@ -6,7 +6,7 @@ use crate::activate::bring_up::{Request, bring_up, device_mapper};
 use crate::activate::session::Session;
 use crate::activate::volume_overlay;
 use crate::case::{self, Mounted};
-use crate::commands::text::say;
+use crate::commands::text::{print_object, say};
 use crate::extract::mount::{Done, default_directory, mount_read_only};
 use crate::unlock::crypt;
 use serde_json::json;
@@ -40,7 +40,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         let answer = json!({
             "schema": "tierlift.mount/1", "target": args.target, "directory": directory, "already": done.already, "notes": notes
         });
-        println!("{answer}");
+        print_object(&answer)?;
     } else {
         let state = if done.already { "was mounted" } else { "is mounted" };
         say!("{} {state} read-only on {}", args.target, directory.display());

@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use crate::case;
-use crate::commands::text::say;
+use crate::commands::text::{print_object, say};
 use crate::network::adapters::{self, Adapter, Fixed};
 use crate::network::{share, smb};
 use crate::unlock::prompt;
@@ -88,11 +88,9 @@ fn show(json: bool) -> anyhow::Result<()> {
     let (adapters, mounted) = (adapters::all()?, smb::mounted()?);
     if json {
         let shared = share::running().is_some();
-        println!(
-            "{}",
-            json!({"schema": "tierlift.network/1", "adapters": adapters, "mounted": mounted, "shared": shared})
+        return print_object(
+            &json!({"schema": "tierlift.network/1", "adapters": adapters, "mounted": mounted, "shared": shared}),
         );
-        return Ok(());
     }
     adapters.iter().for_each(|adapter| say!("{}", line(adapter)));
     if adapters.is_empty() {

@@ -1,5 +1,6 @@
 //! Exit codes: the contract of the command line with scripts. They add up like e2fsck's.
 
+use crate::say::tell;
 use std::process::ExitCode;
 
 /// How a verb ended. The number is the process's exit code.
@@ -59,7 +60,7 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
 /// How a verb ended, telling errors on stderr.
 pub(super) fn of(result: anyhow::Result<Outcome>) -> Outcome {
     result.unwrap_or_else(|error| {
-        eprintln!("tierlift: {error:#}");
+        tell!("tierlift: {error:#}");
         let outcome = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()).map(|failure| failure.outcome);
         outcome.unwrap_or(Outcome::FAILED)
     })

@@ -2,6 +2,7 @@
 
 use super::{Failure, Outcome};
 use crate::console::port::{Port, open_client};
+use crate::say::tell;
 use crate::unlock::prompt;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
@@ -68,7 +69,7 @@ fn outcome(exit: Exit) -> Outcome {
     match exit {
         Exit::Code(code) => Outcome(u8::try_from(code).unwrap_or(Outcome::FAILED.0)),
         Exit::Signal(signal) => {
-            eprintln!("tierlift: the command was stopped before its end (signal {signal})");
+            tell!("tierlift: the command was stopped before its end (signal {signal})");
             Outcome::FAILED
         }
     }
@@ -118,8 +119,8 @@ impl Interrupts {
         }
         self.seen.set(self.seen.get().saturating_add(1));
         match self.seen.get() {
-            1 => eprintln!("tierlift: asking the command to stop; Ctrl-C again kills it, a third time leaves it alone"),
-            2 => eprintln!("tierlift: killing the command"),
+            1 => tell!("tierlift: asking the command to stop; Ctrl-C again kills it, a third time leaves it alone"),
+            2 => tell!("tierlift: killing the command"),
             _ => return Wish::GiveUp,
         }
         Wish::Cancel

@@ -11,10 +11,11 @@ use crate::case::{self, RepairedPool};
 use crate::commands::text::say;
 use crate::interrupt::Open;
 use crate::repair::{self, Loss, Preview, Repaired, VolumeFiles, Wanted};
+use crate::say::{self, tell};
 use crate::volume;
 use anyhow::Context;
 use serde::Serialize;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use tierlift_ondisk::units::{Bytes, Sectors};
 use tierlift_ondisk::view::ReadAt;
 use tierlift_pool::{Generation, GenerationView, SalvageOptions, SalvageReport, generations};
@@ -175,7 +176,7 @@ fn other_generations(session: &Session, wanted: &Wanted) -> anyhow::Result<Vec<G
 /// The files a repair gives back, by volume, with progress on stderr.
 pub(super) fn files(session: &Session, wanted: &Wanted, preview: &Preview) -> Vec<VolumeFiles> {
     repair::files(&session.inventory, wanted.group, preview, &mut |volume| {
-        eprintln!("looking at the files of {volume} (its inodes are read)");
+        tell!("looking at the files of {volume} (its inodes are read)");
     })
 }
 
@@ -286,8 +287,7 @@ fn agreed(preview: &Preview) -> anyhow::Result<bool> {
     say!(
         "New metadata will be written beside the case; the disks are not touched, and `tierlift repair --undo` goes back."
     );
-    print!("Repair pool {}? Type yes: ", preview.name);
-    std::io::stdout().flush()?;
+    say::ask(&format!("Repair pool {}? Type yes: ", preview.name));
     let mut answer = String::new();
     let _open = Open::now();
     std::io::stdin().read_line(&mut answer)?;

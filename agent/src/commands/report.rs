@@ -1,7 +1,7 @@
 //! `tierlift report`: the case so far.
 
 use super::Outcome;
-use super::text::print_lines;
+use super::text::{print_lines, print_object};
 use crate::activate::bring_up::device_mapper;
 use crate::activate::{fullness, is_appliance, kernel_log};
 use crate::case;
@@ -28,7 +28,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         std::fs::write(path, html(&case, &machine)).with_context(|| format!("{} cannot be written", path.display()))?;
     }
     if args.json {
-        println!("{}", json!({"schema": "tierlift.report/1", "case": case, "machine": machine}));
+        print_object(&json!({"schema": "tierlift.report/1", "case": case, "machine": machine}))?;
     } else {
         print_lines(&text(&case, &machine))?;
     }

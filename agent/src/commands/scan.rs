@@ -8,7 +8,7 @@ mod text;
 pub(super) use findings::is_internal;
 
 use super::lvm::TextArgs;
-use super::text::print_lines;
+use super::text::{print, print_lines, say};
 use super::{Failure, Outcome};
 use crate::block::FileView;
 use crate::discover::{self, MapOf, Proposal, Wishes};
@@ -63,7 +63,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         print_json(&inventory, &pools, proposals.as_deref(), &findings)?;
     } else {
         print_lines(&text::tree(&inventory, &pools, &findings))?;
-        proposals.iter().for_each(|proposals| print!("{}", text::proposals(proposals)));
+        proposals.iter().for_each(|proposals| say!("{}", text::proposals(proposals)));
     }
     match &findings.nothing_usable {
         Some(message) => Err(Failure { outcome: findings.outcome, message: message.clone() }.into()),
@@ -86,6 +86,5 @@ fn print_json(
         next_steps: &findings.next_steps,
         exit_code: findings.outcome.0,
     };
-    println!("{}", serde_json::to_string_pretty(&report)?);
-    Ok(())
+    print(&format!("{}\n", serde_json::to_string_pretty(&report)?))
 }

@@ -4,6 +4,7 @@ use super::{Failure, Outcome};
 use crate::console::child::this_program;
 use crate::console::port::{Port, open_server_tty};
 use crate::console::server::{Runner, Session};
+use crate::say::tell;
 use anyhow::Context;
 use clap::CommandFactory;
 use std::os::unix::net::UnixListener;
@@ -58,7 +59,7 @@ fn serve_tty(path: &Path, baud: u32, runner: &Runner) -> anyhow::Result<Outcome>
             }
         };
         if let (Err(error), false) = (end, told) {
-            eprintln!("tierlift: {}: {error}; trying again every {} seconds", path.display(), PAUSE.as_secs());
+            tell!("tierlift: {}: {error}; trying again every {} seconds", path.display(), PAUSE.as_secs());
             told = true;
         }
         std::thread::sleep(PAUSE);

@@ -2,7 +2,7 @@
 
 use super::{Failure, Outcome};
 use crate::case;
-use crate::commands::text::say;
+use crate::commands::text::{print_object, say};
 use crate::network::adapters;
 use crate::network::share::{self, Access, USER};
 use serde_json::json;
@@ -56,13 +56,10 @@ fn start(key: Option<&str>, port: u16, json: bool) -> anyhow::Result<Outcome> {
     case::keep(|case| case.note(format!("sharing by SFTP began on port {port}")))?;
     if json {
         let Access { port, password, fingerprint } = access;
-        println!(
-            "{}",
-            json!({
-                "schema": "tierlift.share/1", "addresses": addresses, "port": port, "user": USER, "password": password,
-                "fingerprint": fingerprint
-            })
-        );
+        print_object(&json!({
+            "schema": "tierlift.share/1", "addresses": addresses, "port": port, "user": USER, "password": password,
+            "fingerprint": fingerprint
+        }))?;
         return Ok(Outcome::CLEAN);
     }
     say!("Files can be fetched by SFTP, read-only, until `share stop`:");
@@ -76,5 +73,6 @@ fn start(key: Option<&str>, port: u16, json: bool) -> anyhow::Result<Outcome> {
     }
     say!("  server key   {}", access.fingerprint);
     say!("The volumes are where they are mounted, below /mnt. To mount one: mount VG/LV");
+    say!("Whoever is let in can read everything this machine can, its disks too, and write nothing.");
     Ok(Outcome::CLEAN)
 }

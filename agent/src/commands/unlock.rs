@@ -5,8 +5,9 @@ use super::{Failure, Outcome};
 use crate::activate::bring_up::{bring_up, device_mapper};
 use crate::block::FileView;
 use crate::case;
-use crate::commands::text::say;
+use crate::commands::text::{print_object, say};
 use crate::ext4::{Probe, probe};
+use crate::say::tell;
 use crate::unlock::candidates::{Candidate, of_key_file, of_password};
 use crate::unlock::{crypt, prompt};
 use anyhow::Context;
@@ -78,7 +79,7 @@ fn require_luks(device: &Path) -> anyhow::Result<()> {
 }
 
 fn trying(number: usize, all: &[Candidate], candidate: &Candidate) {
-    eprintln!("unlock: try {} of {}: {}", number.saturating_add(1), all.len(), candidate.what);
+    tell!("unlock: try {} of {}: {}", number.saturating_add(1), all.len(), candidate.what);
 }
 
 fn none_fits(args: &Args, candidates: &[Candidate]) -> anyhow::Error {
@@ -94,7 +95,7 @@ fn none_fits(args: &Args, candidates: &[Candidate]) -> anyhow::Error {
 fn tell(args: &Args, path: &Path, found: Option<&Candidate>) -> anyhow::Result<Outcome> {
     let how = found.map(|found| found.what.as_str());
     if args.json {
-        println!("{}", json!({"schema": "tierlift.unlock/1", "target": args.target, "path": path, "opened_with": how}));
+        print_object(&json!({"schema": "tierlift.unlock/1", "target": args.target, "path": path, "opened_with": how}))?;
     } else {
         let how = how.map_or("it was open already".to_owned(), |how| format!("opened with {how}"));
         say!("{}: readable as {}, read-only; {how}", args.target, path.display());

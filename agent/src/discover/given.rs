@@ -37,7 +37,7 @@ impl FromStr for GivenArray {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let form = "an array is written LEVEL:CHUNK_KIB:LAYOUT:DISK,DISK,missing,…, as in \
+        let form = "an array is written LEVEL:CHUNK_KIB:LAYOUT:DISK,DISK,missing,..., as in \
                     5:512:left-symmetric:/dev/vda,/dev/vdb,missing,/dev/vdd";
         let mut parts = text.splitn(4, ':');
         let mut next = || parts.next().map(str::trim).ok_or(form);

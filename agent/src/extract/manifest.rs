@@ -15,6 +15,8 @@ use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+/// What the names of all files of a manifest begin with, of finished ones and others.
+pub const PREFIX: &str = "tierlift-manifest";
 /// Name of the finished manifest on the target.
 pub const NAME: &str = "tierlift-manifest.json";
 const LINES: &str = "tierlift-manifest.lines";

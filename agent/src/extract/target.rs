@@ -1,22 +1,22 @@
 //! Where recovered files go: a folder, or a disk with a file system, which is mounted for the time of the copy.
 
-use crate::activate::{ioctl, names, signature, sysfs};
+mod folder;
+mod mounting;
+
+use crate::activate::{names, signature, sysfs};
 use crate::block::FileView;
 use crate::commands::{Failure, Outcome};
 use anyhow::Context;
-use nix::mount::{MsFlags, mount, umount};
-use std::fs::File;
+use mounting::Mounted;
+pub use mounting::{MOUNT_POINT, make_writable};
 use std::path::{Component, Path, PathBuf};
-
-/// Where a target disk is mounted.
-const MOUNT_POINT: &str = "/mnt/target";
 
 /// A target ready to be written to. A disk that was mounted for it is unmounted by [`Target::release`].
 #[derive(Debug)]
 pub struct Target {
     /// The folder the copy goes into.
     pub folder: PathBuf,
-    mounted: Option<PathBuf>,
+    mounted: Option<Mounted>,
 }
 
 /// Opens `text`: a folder, a device, or `DEVICE:FOLDER`. `sources` are the disks with the user's data.
@@ -27,11 +27,14 @@ pub fn open(text: &str, sources: &[PathBuf]) -> anyhow::Result<Target> {
     let (place, below) = split(text);
     let device = sysfs::number_of(&place).ok().flatten();
     let Some(number) = device else {
+        folder::check_name(text)?;
         let folder = PathBuf::from(text);
-        check_folder(&folder, sources)?;
+        folder::check(&folder, sources)?;
         return Ok(Target { folder, mounted: None });
     };
-    let root = open_device(&place, number, sources)?;
+    // A way out of the disk is refused before anything is mounted.
+    below.map(|below| inside(Path::new(MOUNT_POINT), below)).transpose()?;
+    let root = open_device(&place, number, sources, below)?;
     let folder = match below {
         Some(below) => inside(&root.folder, below)?,
         None => root.folder,
@@ -42,7 +45,7 @@ pub fn open(text: &str, sources: &[PathBuf]) -> anyhow::Result<Target> {
 impl Target {
     /// How a path on the target is told to people: for a disk that is mounted only for the copy, by its name on the disk.
     pub fn name_on_target(&self, target: &str, path: &Path) -> String {
-        match self.mounted.as_ref().and_then(|root| path.strip_prefix(root).ok()) {
+        match self.mounted.as_ref().and_then(|_| path.strip_prefix(MOUNT_POINT).ok()) {
             Some(inside) => format!("{} on {}", inside.display(), split(target).0.display()),
             None => path.display().to_string(),
         }
@@ -55,7 +58,7 @@ impl Target {
     pub fn release(self) -> anyhow::Result<()> {
         nix::unistd::sync();
         match self.mounted {
-            Some(place) => umount(&place).with_context(|| format!("{} cannot be unmounted", place.display())),
+            Some(mounted) => mounted.release(),
             None => Ok(()),
         }
     }
@@ -86,27 +89,35 @@ fn inside(root: &Path, below: &str) -> anyhow::Result<PathBuf> {
     Ok(root.join(below))
 }
 
-/// A folder's disk must not be a source, nor the folder a volume of ours.
-fn check_folder(folder: &Path, sources: &[PathBuf]) -> anyhow::Result<()> {
-    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
-    if std::fs::metadata(there).is_ok_and(|found| !found.is_dir()) {
-        return Err(Failure::usage(format!("{} is no folder", there.display())).into());
-    }
-    let carrier = sysfs::device_under(there).with_context(|| format!("{} cannot be looked at", there.display()))?;
-    let disks = sysfs::disks_under(carrier);
-    match sources.iter().find(|source| shares_disk(source, &disks)) {
-        Some(source) => Err(refusal(folder, &format!("it lies on source disk {}", source.display())).into()),
-        None => Ok(()),
-    }
-}
-
 fn shares_disk(source: &Path, disks: &[String]) -> bool {
     let number = sysfs::number_of(source).ok().flatten();
     number.map(sysfs::disks_under).unwrap_or_default().iter().any(|disk| disks.contains(disk))
 }
 
-fn open_device(place: &Path, number: sysfs::DeviceNumber, sources: &[PathBuf]) -> anyhow::Result<Target> {
+fn open_device(
+    place: &Path,
+    number: sysfs::DeviceNumber,
+    sources: &[PathBuf],
+    below: Option<&str>,
+) -> anyhow::Result<Target> {
+    check_disk(place, number, sources)?;
+    let file_system = file_system(place)?;
+    if let Some(mounted) = mounting::left_over(number)? {
+        return Ok(Target { folder: MOUNT_POINT.into(), mounted: Some(mounted) });
+    }
+    if let Some(mounted) = sysfs::mounts_of(number)?.into_iter().next() {
+        return Ok(Target { folder: mounted, mounted: None });
+    }
+    make_writable(&sysfs::disks_under(number), place)?;
+    let mounted = mounting::mount_for_writing(place, file_system, below)?;
+    Ok(Target { folder: MOUNT_POINT.into(), mounted: Some(mounted) })
+}
+
+/// Refuses a disk that is a source, that is a volume of ours, or that carries parts of a NAS in any place.
+///
+/// # Errors
+/// When it is one, or cannot be read.
+pub fn check_disk(place: &Path, number: sysfs::DeviceNumber, sources: &[PathBuf]) -> anyhow::Result<()> {
     let disks = sysfs::disks_under(number);
     if let Some(source) = sources.iter().find(|source| shares_disk(source, &disks)) {
         return Err(refusal(place, &format!("it lies on source disk {}", source.display())).into());
@@ -114,32 +125,9 @@ fn open_device(place: &Path, number: sysfs::DeviceNumber, sources: &[PathBuf]) -
     if is_ours(place) {
         return Err(refusal(place, "it is a volume that is being recovered").into());
     }
-    // The disk as a whole and each of its partitions: a disk of a NAS is not written to in any place.
     let whole = disks.iter().map(|disk| Path::new("/dev").join(disk));
     let parts = disks.iter().flat_map(|disk| sysfs::partitions(disk));
-    for part in whole.chain(parts).chain([place.to_owned()]) {
-        check_content(place, &part)?;
-    }
-    let file_system = file_system(place)?;
-    if let Some(mounted) = sysfs::mounts_of(number)?.into_iter().next() {
-        return Ok(Target { folder: mounted, mounted: None });
-    }
-    make_writable(&disks, place)?;
-    std::fs::create_dir_all(MOUNT_POINT).with_context(|| format!("{MOUNT_POINT} cannot be made"))?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some(place), MOUNT_POINT, Some(file_system), flags, options(file_system))
-        .with_context(|| format!("{} ({file_system}) cannot be mounted for writing", place.display()))?;
-    Ok(Target { folder: MOUNT_POINT.into(), mounted: Some(MOUNT_POINT.into()) })
-}
-
-/// The drivers of Windows' file systems turn names into Unicode by a table of the kernel, which may be that of Latin-1; names of
-/// ours are UTF-8.
-fn options(file_system: &str) -> Option<&'static str> {
-    match file_system {
-        signature::NTFS | signature::EXFAT => Some("iocharset=utf8"),
-        signature::VFAT => Some("utf8=1"),
-        _ => None,
-    }
+    whole.chain(parts).chain([place.to_owned()]).try_for_each(|part| check_content(place, &part))
 }
 
 fn is_ours(place: &Path) -> bool {
@@ -178,15 +166,6 @@ fn file_system(place: &Path) -> anyhow::Result<&'static str> {
     })?)
 }
 
-/// The appliance sets every disk read-only when it starts; this one may be written to now.
-fn make_writable(disks: &[String], place: &Path) -> anyhow::Result<()> {
-    for path in disks.iter().map(|disk| Path::new("/dev").join(disk)).chain([place.to_owned()]) {
-        let device = File::open(&path).with_context(|| format!("{} cannot be opened", path.display()))?;
-        ioctl::set_read_only(&device, false).with_context(|| format!("{} cannot be made writable", path.display()))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,12 +199,6 @@ mod tests {
             assert_eq!(of_target(&[sign("a partition table"), sign(what)]), Some(what));
         }
         assert_eq!(of_target(&[sign("a partition table")]), None);
-    }
-
-    #[test]
-    fn names_go_to_drivers_of_windows_as_utf_8() {
-        assert_eq!((options("ntfs3"), options("vfat")), (Some("iocharset=utf8"), Some("utf8=1")));
-        assert_eq!((options("ext4"), options("xfs"), options("btrfs")), (None, None, None));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How far e2fsck is, told every few seconds: on large volumes its passes take hours.
 
+use crate::say::tell;
 use std::io::{BufRead, BufReader, Read};
 use std::process::ChildStderr;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ pub(super) fn follow(pipe: ChildStderr) -> Vec<String> {
                 begun.note(at);
                 if told.elapsed() >= PAUSE {
                     told = Instant::now();
-                    eprintln!("fsck: {}", begun.sentence(at));
+                    tell!("fsck: {}", begun.sentence(at));
                 }
             }
             None if errors.len() < MOST_LINES && !is_empty_talk(&line) => errors.push(line),

@@ -6,6 +6,7 @@
 use super::failure;
 use crate::case::{Copied, Counts, programs};
 use crate::extract::copy::MAX_LOSSES;
+use crate::say::tell;
 use anyhow::Context;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
@@ -18,6 +19,12 @@ use tierlift_protocol::Secret;
 const PROGRESS: Duration = Duration::from_secs(5);
 /// Longer lines are cut.
 const MAX_LINE: u64 = 64 << 10;
+/// Seconds between signs of life of the connection; it is given up after three without an answer.
+const ALIVE: u32 = 30;
+/// Seconds without a byte after which rsync itself gives up, where the other machine is there but its rsync hangs. A bad disk here may
+/// keep it waiting for long, and that is no reason to end. While both sides compute checksums nothing is sent at all, so it does
+/// not hold for the comparison.
+const SILENCE: u32 = 3600;
 /// Some files could not be sent; the rest could.
 const PARTIAL: i32 = 23;
 
@@ -64,6 +71,7 @@ pub fn copy(
     tell: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Copied> {
     let mut sending = command(source, place, access);
+    sending.arg(format!("--timeout={SILENCE}"));
     sending.args(["--sparse", "--partial-dir=.tierlift-partial", "--info=progress2,stats2"]);
     let sent = follow(&mut sending, &mut |line| {
         if line.contains('%') {
@@ -118,7 +126,7 @@ fn result(name: &str, place: &Place, sent: &Said, compared: &Said) -> Copied {
 }
 
 fn command(source: &Path, place: &Place, access: &Access) -> Command {
-    let mut shell = "dbclient -y".to_owned();
+    let mut shell = format!("dbclient -y -K {ALIVE}");
     if let Some(port) = access.port {
         shell += &format!(" -p {port}");
     }
@@ -195,9 +203,23 @@ fn all_errors(pipe: ChildStderr) -> Vec<String> {
     let mut reader = BufReader::new(pipe);
     while let Some(line) = next(&mut reader) {
         log::info!("rsync: {line}");
-        keep(&mut lines, line);
+        // Nobody was asked whether this is the right machine: at least it can be compared.
+        match of_host_key(&line) {
+            Some(told) => tell!("copy: {told}"),
+            None => keep(&mut lines, line),
+        }
     }
     lines
+}
+
+/// What dbclient says of the key of a machine that it meets for the first time; it is no error. "Host '10.0.0.2' key accepted
+/// unconditionally." and "(ssh-ed25519 fingerprint SHA256:...)".
+fn of_host_key(line: &str) -> Option<String> {
+    if line.contains("key accepted unconditionally") {
+        return Some("this machine is met for the first time; its key was not checked by anybody".to_owned());
+    }
+    let fingerprint = line.trim().strip_prefix('(')?.strip_suffix(')')?;
+    fingerprint.contains("fingerprint ").then(|| format!("key of the other machine: {fingerprint}; compare it there"))
 }
 
 /// The statistics come last, so the middle is what is dropped when there are too many lines.
@@ -223,7 +245,9 @@ fn judge(said: &Said, place: &Place) -> anyhow::Result<()> {
     }
     let text = said.errors.join("\n");
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let why = if has(&["Permission denied", "No auth methods", "Remote closed the connection", "password"])
+    let why = if has(&["host key mismatch"]) {
+        "its key is another than at the first contact: another machine answers at this address".to_owned()
+    } else if has(&["Permission denied", "No auth methods", "Remote closed the connection", "password"])
         && !has(&["mkdir"])
     {
         "it does not let us in: user, password or key is wrong, or it closed the connection".to_owned()
@@ -231,7 +255,7 @@ fn judge(said: &Said, place: &Place) -> anyhow::Result<()> {
         "rsync is not installed there".to_owned()
     } else if has(&["No space left"]) {
         "it is full; what was copied so far stays, and the same command goes on with it".to_owned()
-    } else if has(&["refused", "timed out", "Timeout", "unreachable", "No route", "resolve"]) {
+    } else if has(&["refused", "timed out", "Timeout", "timeout", "unreachable", "No route", "resolve"]) {
         "it does not answer: check its address and `network`".to_owned()
     } else {
         text.lines().map(str::trim).filter(|line| !line.is_empty()).take(12).collect::<Vec<_>>().join("; ")
@@ -297,6 +321,28 @@ mod tests {
         assert!(why("dbclient: Connect failed: Error connecting: Connection refused", 12).contains("does not answer"));
         assert!(why("sh: rsync: not found", 127).contains("not installed"));
         assert!(why("something", 12).contains("something"));
+        assert!(why("[sender] io timeout after 3600 seconds -- exiting", 30).contains("does not answer"));
+        assert!(why("ssh-ed25519 host key mismatch for host !", 12).contains("another machine"));
         judge(&said("", "one file", PARTIAL), &place).unwrap();
+    }
+
+    #[test]
+    fn a_machine_that_vanishes_is_noticed() {
+        let place = Place::parse("me@host:x").unwrap();
+        let words: Vec<_> = command(Path::new("/mnt/x"), &place, &Access { port: Some(2222), ..Access::default() })
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        assert!(words.contains(&"dbclient -y -K 30 -p 2222".to_owned()), "{words:?}");
+    }
+
+    #[test]
+    fn the_key_of_the_other_machine_is_told_and_no_error() {
+        assert!(of_host_key("Host '10.0.0.2' key accepted unconditionally.").is_some());
+        let told = of_host_key("(ssh-ed25519 fingerprint SHA256:abc)").unwrap();
+        assert!(told.contains("ssh-ed25519 fingerprint SHA256:abc"), "{told}");
+        for other in ["", "dbclient: ", "rsync: [sender] read errors mapping \"a (fingerprint b)\"", "(code 23)"] {
+            assert_eq!(of_host_key(other), None, "{other}");
+        }
     }
 }

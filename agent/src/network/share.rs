@@ -1,7 +1,8 @@
 //! The SFTP server: what is mounted can be fetched with FileZilla, WinSCP or `sftp`, and nothing can be written.
 //!
 //! One user, for this session only: with a password that is made up anew at every start, or with the user's own key and
-//! without a password. Whatever a client asks for, it gets the read-only SFTP server: no shell, no forwarding.
+//! without a password. Whatever a client asks for, it gets the read-only SFTP server: no shell, no forwarding. It is not confined to
+//! the volumes: who is let in can read all that the appliance can read, its disks too.
 
 use super::{failure, run};
 use anyhow::Context;

@@ -172,7 +172,7 @@ fn losses(out: &mut String, case: &Case) {
         list(out, "  ", copy.losses.iter());
         let all = counts.damaged.saturating_add(counts.failed);
         if all > copy.losses.len() as u64 {
-            line(out, "  … all of them are in the manifest");
+            line(out, "  ... all of them are in the manifest");
         }
     }
     if out.len() == before {

@@ -1,6 +1,7 @@
 //! Asks for a password: without echo at a terminal, else the first line of standard input.
 
 use crate::interrupt::Open;
+use crate::say::printable;
 use nix::sys::termios::{self, LocalFlags, SetArg};
 use std::io::{self, BufRead, IsTerminal, Write};
 use tierlift_protocol::Secret;
@@ -19,7 +20,7 @@ pub fn password(question: &str) -> io::Result<Secret> {
     }
     let _open = Open::now();
     let mut stderr = io::stderr();
-    write!(stderr, "{question}")?;
+    write!(stderr, "{}", printable(question))?;
     stderr.flush()?;
     let before = termios::tcgetattr(&stdin)?;
     let mut silent = before.clone();

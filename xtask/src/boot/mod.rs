@@ -1,6 +1,7 @@
 //! `cargo xtask boot`: the appliance in QEMU, its console in this terminal or on a socket.
 
 mod disks;
+mod identity;
 
 use crate::{deps, image, paths, process};
 use anyhow::{Context, bail, ensure};
@@ -64,6 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let disks = Disks::look(args)?;
     let image = image::build()?;
     let settings = Settings::new(&Image { kernel: image.kernel, initramfs: image.initramfs }).memory(args.memory);
+    let settings = settings.lasting_writes();
     let mut qemu = disks.attach(settings).command();
     consoles(&mut qemu, &args.serial)?;
     process::run(&mut qemu)
@@ -96,10 +98,14 @@ impl Disks {
         for disk in &args.disk {
             disks.sources.push((disk.clone(), disks::format(disk, Use::Source)?));
         }
-        let scratch = args.scratch.as_deref().map(scratch_file).transpose()?;
+        let scratch = args.scratch.as_deref().map(|text| scratch_file(text, args)).transpose()?;
         for disk in scratch.iter().chain(&args.target) {
-            ensure!(!args.disk.contains(disk), "{} is named as a source and to be written on", disk.display());
             disks.written.push((disk.clone(), disks::format(disk, Use::Written)?));
+            args.disk.iter().try_for_each(|source| identity::ensure_apart(disk, source, "the source"))?;
+        }
+        if let (Some(scratch), Some(target)) = (&scratch, &args.target) {
+            identity::ensure_apart(scratch, target, "the target")?;
+            identity::ensure_apart(target, scratch, "the scratch disk")?;
         }
         Ok(disks)
     }
@@ -150,13 +156,18 @@ fn socket(qemu: &mut Command, name: &str, path: &Path) -> anyhow::Result<()> {
 }
 
 /// The scratch image named, or a new sparse one of the size given.
-fn scratch_file(text: &str) -> anyhow::Result<PathBuf> {
+fn scratch_file(text: &str, args: &Args) -> anyhow::Result<PathBuf> {
     let Some(size) = size(text) else {
         let path = PathBuf::from(text);
         ensure!(path.exists(), "--scratch takes a size as 4G, or an existing image file; there is no {text}");
         return Ok(path);
     };
     let path = paths::target().join("scratch.img");
+    if path.exists() {
+        // It is emptied: not when it is one of the disks.
+        args.disk.iter().try_for_each(|source| identity::ensure_apart(&path, source, "the source"))?;
+        args.target.iter().try_for_each(|target| identity::ensure_apart(&path, target, "the target"))?;
+    }
     fs::create_dir_all(paths::target())?;
     fs::File::create(&path)?.set_len(size)?;
     Ok(path)

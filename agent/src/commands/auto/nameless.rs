@@ -50,7 +50,7 @@ impl Work<'_> {
             target: tree.join(FOLDER),
             force: false,
         };
-        let found = copy::run(&job, &mut |line| eprintln!("copy: {line}"));
+        let found = copy::run(&job, &mut |line| crate::say::tell!("copy: {line}"));
         if let Err(errno) = nix::mount::umount(&directory) {
             log::warn!("{} cannot be unmounted: {errno}", directory.display());
         }

@@ -2,8 +2,9 @@
 
 use crate::commands::Failure;
 use crate::interrupt::Open;
+use crate::say;
 use crate::unlock::prompt;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use tierlift_protocol::Secret;
 
 /// The answer to "help" or "?" at any question.
@@ -43,14 +44,13 @@ impl Questions {
         }
         let _open = Open::now();
         loop {
-            print!("{question}");
-            std::io::stdout().flush()?;
+            say::ask(question);
             let mut answer = String::new();
             if std::io::stdin().lock().read_line(&mut answer)? == 0 {
                 return Err(Failure::usage("no answer came: nothing more is done").into());
             }
             match answer.trim() {
-                "help" | "?" => print!("{HELP}"),
+                "help" | "?" => say::say!("{HELP}"),
                 answer => return Ok(answer.to_owned()),
             }
         }

@@ -3,13 +3,13 @@
 use super::Args;
 use super::questions::Questions;
 use crate::activate::session::Session;
-use crate::activate::{ioctl, signature, sysfs};
+use crate::activate::{signature, sysfs};
 use crate::block::FileView;
 use crate::case::programs;
 use crate::commands::text::say;
 use crate::commands::{Failure, Outcome};
+use crate::extract::target;
 use anyhow::Context;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tierlift_ondisk::view::ReadAt;
@@ -122,16 +122,11 @@ fn kind_typed(answer: &str, device: &Path) -> Option<Kind> {
 
 fn format(device: &Path, kind: Kind, sources: &[PathBuf]) -> anyhow::Result<()> {
     let number = sysfs::number_of(device)?.context("no block device")?;
-    let disks = sysfs::disks_under(number);
-    let is_source = |source: &PathBuf| {
-        let number = sysfs::number_of(source).ok().flatten();
-        number.map(sysfs::disks_under).unwrap_or_default().iter().any(|disk| disks.contains(disk))
-    };
-    if sources.iter().any(is_source) {
-        return Err(refusal(device, "it is a source disk"));
+    target::check_disk(device, number, sources)?;
+    if sysfs::is_in_use(device).with_context(|| format!("{} cannot be opened", device.display()))? {
+        return Err(refusal(device, "it, or a part of it, is mounted or in use"));
     }
-    let file = File::open(device).with_context(|| format!("{} cannot be opened", device.display()))?;
-    ioctl::set_read_only(&file, false).with_context(|| format!("{} cannot be made writable", device.display()))?;
+    target::make_writable(&sysfs::disks_under(number), device)?;
     let mut command = kind.command();
     let program = command.get_program().to_string_lossy().into_owned();
     let output = programs::output(command.arg(device).stdin(Stdio::null()));

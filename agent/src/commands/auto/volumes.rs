@@ -128,7 +128,7 @@ impl Work<'_> {
         let job = Job { name: volume.name.clone(), source: directory.clone(), target, force: false };
         // A volume that is too large for the target keeps no smaller one from it.
         let room = room::check(&directory, &job.target);
-        let done = room.is_ok().then(|| copy::run(&job, &mut |line| eprintln!("copy: {line}")));
+        let done = room.is_ok().then(|| copy::run(&job, &mut |line| crate::say::tell!("copy: {line}")));
         // Before the end of the copy is judged: a mount that stays would keep the volume busy.
         if let Err(errno) = nix::mount::umount(&directory) {
             log::warn!("{} cannot be unmounted: {errno}", directory.display());
@@ -178,7 +178,7 @@ impl Work<'_> {
             counts.damaged,
             counts.failed
         );
-        counts.differences().iter().for_each(|told| println!("  {told}"));
+        counts.differences().iter().for_each(|told| say!("  {told}"));
         let manifest = self.target.name_on_target(&self.target_name, &done.manifest);
         let copied = done.copied(&volume.name, &self.target_name, manifest);
         case::keep(|case| case.copied(copied))
@@ -194,7 +194,7 @@ impl Work<'_> {
         say!("  its files are read without the kernel");
         let target = self.target.folder.join(image::file_name(&volume.name));
         let job = Job { name: volume.name.clone(), source: device.to_owned(), target, force: false };
-        match userland::copy(&job, &mut |line| eprintln!("copy: {line}")) {
+        match userland::copy(&job, &mut |line| crate::say::tell!("copy: {line}")) {
             Ok(done) => self.copied(volume, done),
             // Nobody can read its files here, but what is on it must not stay behind.
             Err(error) if is_unusable(&error) => {

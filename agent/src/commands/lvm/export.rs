@@ -4,6 +4,7 @@ use super::look;
 use crate::block::Place;
 use crate::commands::pool::Output;
 use crate::commands::{Failure, Outcome};
+use crate::say::tell;
 use crate::volume::choice::{Choices, pick};
 use crate::volume::find_group;
 use crate::volume::generation::Generation;
@@ -55,7 +56,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     output.file().write_all(&text).with_context(|| format!("{} cannot be written", args.output.display()))?;
     output.finish()?;
     let form = if args.raw { "as it lies on the disk" } else { "in the form of LVM's backups" };
-    eprintln!(
+    tell!(
         "{} was written to {}, {form}: {}, {}",
         generation.name,
         args.output.display(),

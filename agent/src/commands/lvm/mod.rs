@@ -43,7 +43,7 @@ pub(super) struct TextArgs {
     tier_volume: Vec<String>,
     /// Put an array together from these disks in this order, whatever their superblocks say; `missing` where there is none. LAYOUT
     /// is as mdadm calls it, - for the usual one; DISKpN is another partition than the third. May be repeated; kept with the case
-    #[arg(long = "array", value_name = "LEVEL:CHUNK_KIB:LAYOUT:DISK,DISK,…")]
+    #[arg(long = "array", value_name = "LEVEL:CHUNK_KIB:LAYOUT:DISK,DISK,...")]
     arrays: Vec<GivenArray>,
 }
 

@@ -4,6 +4,7 @@ use super::open::Meta;
 use super::output::Output;
 use super::salvage::OptionalSalvage;
 use crate::commands::Outcome;
+use crate::say::tell;
 use anyhow::Context;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -73,15 +74,15 @@ fn write(pool: &Pool, format: Format, out: &mut impl Write) -> anyhow::Result<u6
     dump(pool, format, &mut out, &mut |gap| {
         gaps = gaps.saturating_add(1);
         if gaps <= MOST_TOLD {
-            eprintln!("tierlift: lost: {gap}");
+            tell!("tierlift: lost: {gap}");
         }
     })?;
     out.flush()?;
     if gaps > MOST_TOLD {
-        eprintln!("tierlift: lost: {} more not told here", gaps.saturating_sub(MOST_TOLD));
+        tell!("tierlift: lost: {} more not told here", gaps.saturating_sub(MOST_TOLD));
     }
     if gaps > 0 {
-        eprintln!(
+        tell!(
             "tierlift: the dump is NOT complete: do not restore a pool from it; the repair verbs look for what is lost"
         );
     }

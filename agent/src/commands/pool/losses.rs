@@ -1,5 +1,6 @@
 //! Telling a person what a rebuild could not save, by device and range.
 
+use crate::say::tell;
 use tierlift_ondisk::units::Bytes;
 use tierlift_pool::rebuild::{Rebuilt, RebuiltDevice};
 use tierlift_pool::{KeyRange, Pool};
@@ -11,13 +12,13 @@ const MOST_TOLD: usize = 100;
 pub(super) fn tell(pool: &Pool, rebuilt: &Rebuilt) {
     let lines = lines(pool, rebuilt);
     for line in lines.iter().take(MOST_TOLD) {
-        eprintln!("tierlift: lost: {line}");
+        tell!("tierlift: lost: {line}");
     }
     let all =
         rebuilt.devices.iter().fold(rebuilt.tiers.lost_ranges, |sum, device| sum.saturating_add(device.lost_ranges));
     let more = all.max(lines.len() as u64).saturating_sub(lines.len().min(MOST_TOLD) as u64);
     if more > 0 {
-        eprintln!("tierlift: lost: {more} more ranges, not told here; --json lists them");
+        tell!("tierlift: lost: {more} more ranges, not told here; --json lists them");
     }
 }
 

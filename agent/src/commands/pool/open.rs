@@ -2,6 +2,7 @@
 
 use crate::block::Place;
 use crate::commands::{Failure, Outcome};
+use crate::say::tell;
 use anyhow::Context;
 use tierlift_ondisk::thin::{BlockSize, Family};
 use tierlift_pool::{Pool, PoolError, RingState};
@@ -66,6 +67,6 @@ pub(super) fn superblock_outcome(pool: &Pool) -> Outcome {
 /// Tells on stderr what a user of this pool must know, for verbs whose output is something else.
 pub(super) fn warn(pool: &Pool) {
     for line in pool.warnings() {
-        eprintln!("tierlift: warning: {line}");
+        tell!("tierlift: warning: {line}");
     }
 }

@@ -8,6 +8,7 @@ use super::tiers::{self, ModeArgs, TierArg};
 use super::transfer::{Moved, Sink, transfer};
 use super::{print, print_json};
 use crate::commands::{Failure, Outcome};
+use crate::say::tell;
 use anyhow::Context;
 use serde::Serialize;
 use std::io::{BufWriter, Write};
@@ -194,10 +195,10 @@ fn reader_failure(error: ReaderError) -> Failure {
 
 fn tell_losses(moved: &Moved) {
     for loss in moved.lost.iter().take(MOST_TOLD) {
-        eprintln!("tierlift: lost: bytes {} to {} ({}): {}", loss.offset, loss.end(), loss.length.human(), loss.reason);
+        tell!("tierlift: lost: bytes {} to {} ({}): {}", loss.offset, loss.end(), loss.length.human(), loss.reason);
     }
     if let Some(more) = moved.lost.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
-        eprintln!("tierlift: lost: {more} more stretches, not told here; the mapfile has them all");
+        tell!("tierlift: lost: {more} more stretches, not told here; the mapfile has them all");
     }
 }
 

@@ -3,6 +3,7 @@
 use super::open::{Meta, failure, superblock_outcome, warn};
 use super::progress::Progress;
 use crate::commands::{Failure, Outcome};
+use crate::say::tell;
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -118,7 +119,7 @@ impl OptionalSalvage {
             return Ok((pool, outcome));
         }
         let Salvage { pool, report } = self.args.open(meta, &self.devices)?;
-        eprint!("{}", describe(&report));
+        tell!("{}", describe(&report));
         Ok((pool, outcome(&report)))
     }
 

@@ -2,6 +2,7 @@
 
 use crate::block::{Place, View};
 use crate::commands::Failure;
+use crate::say::tell;
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -107,7 +108,7 @@ pub(super) fn open(
                  --partial reads the rest and lists what is lost with it"
             );
         }
-        eprintln!("tierlift: warning: tier {tier} was not given; what lies on it is lost");
+        tell!("tierlift: warning: tier {tier} was not given; what lies on it is lost");
     }
     Ok(tiers)
 }
@@ -177,7 +178,7 @@ fn warn_short(number: u8, place: &Place, view: &View, pool: &Pool, stat: &Stat, 
     };
     if view.size().0 < whole {
         let (size, whole) = (view.size().human(), Bytes(whole).human());
-        eprintln!(
+        tell!(
             "tierlift: warning: {place} is too short for tier {number}: {size}, but the pool needs {whole}. A copy cut short, \
              or the wrong file? What lies beyond its end is lost"
         );
