@@ -210,7 +210,7 @@ fn an_inner_node_lost() {
 #[test]
 fn files_on_a_lost_leaf_of_a_degraded_raid5() {
     let folder = tempfile::tempdir().unwrap();
-    let mut made = Made::new(folder.path(), &["-b", "4096", "-O", "^metadata_csum,^dir_index"]);
+    let mut made = Made::new(folder.path(), 128, &["-b", "4096", "-O", "^metadata_csum,^dir_index"]);
     let middle = made.leaves[1];
     made.lose(folder.path(), &[middle]);
     let options = ForgeOptions { raid: Some(Raid::new(5, 3)), compact: true, ..ForgeOptions::default() };
@@ -233,7 +233,8 @@ fn files_on_a_lost_leaf_of_a_degraded_raid5() {
 #[test]
 fn a_file_system_that_lost_its_beginning() {
     let folder = tempfile::tempdir().unwrap();
-    let mut made = Made::new(folder.path(), &["-b", "1024", "-O", "^metadata_csum,^dir_index,^flex_bg"]);
+    let mut made =
+        Made::new(folder.path(), 288, &["-b", "4096", "-O", "^metadata_csum,^dir_index,^flex_bg", "-N", "168"]);
     let first = made.leaves[0];
     made.lose(folder.path(), &[first]);
     let (volume, whole) = (made.volume, Whole::forge_fixture(made.fixture, &half()));
@@ -243,9 +244,9 @@ fn a_file_system_that_lost_its_beginning() {
     let (hash, lost) = recovery.image(&name).unwrap();
     assert_eq!(hash, hash_without(&volume, &lost));
     let unreachable = tree.expect(&lost).into_values().filter(|expected| *expected == Expected::Unreachable).count();
-    println!("{}", recovery.said);
-    assert!(unreachable > 0);
     let loss = recovery.assert_files(&name, &tree, &lost);
+    assert!(unreachable > 0 && loss.nameless > 0, "{loss:?}: {}", recovery.said);
+    assert!(recovery.text.contains("are lost with their inodes"), "{}", recovery.text);
     println!("| made, first leaf lost | {name} | {unreachable} cannot be reached | {loss:?} |");
     recovery.finish();
 }

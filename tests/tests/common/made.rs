@@ -18,7 +18,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Tier blocks have 4 MiB.
 const CHUNKS: u64 = 4096;
 
-/// A pool in bypass mode with one volume of 128 MiB, and the image of that volume.
+/// A pool in bypass mode with one volume, and the image of that.
 pub struct Made {
     pub fixture: Fixture,
     pub volume: Vec<u8>,
@@ -44,9 +44,9 @@ fn content(folder: &Path) {
 }
 
 impl Made {
-    /// Makes the pool; its images lie in `folder`. `options` are those of mke2fs.
-    pub fn new(folder: &Path, options: &[&str]) -> Self {
-        let (tree, image) = (folder.join("tree"), sparse(&folder.join("made-volume.img"), 128 << 20));
+    /// Makes the pool with a volume of so many MiB; its images lie in `folder`. `options` are those of mke2fs.
+    pub fn new(folder: &Path, mib: u64, options: &[&str]) -> Self {
+        let (tree, image) = (folder.join("tree"), sparse(&folder.join("made-volume.img"), mib << 20));
         content(&tree);
         let mut mke2fs = Command::new("mke2fs");
         mke2fs.args(["-q", "-F", "-t", "ext4"]).args(options).arg("-d").arg(&tree).arg(&image);

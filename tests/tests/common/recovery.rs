@@ -176,10 +176,8 @@ impl Recovery {
         let unreachable = tree.files.len() as u64 - loss.nameless - loss.files - (counts("copied") - loss.nameless);
         if unreachable > 0 {
             // How many there were nobody can know; that there were some must be told.
-            assert!(
-                counts("damaged") > loss.files,
-                "{unreachable} files of {volume} are missing without a word: {copy}"
-            );
+            let told = counts("damaged") > loss.files || self.text.contains("are lost with their inodes");
+            assert!(told, "{unreachable} files of {volume} are missing without a word: {copy}");
             return;
         }
         let bytes: u64 = tree.files.values().map(|content| content.len() as u64).sum();

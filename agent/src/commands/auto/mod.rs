@@ -4,6 +4,7 @@
 //! was cut short goes on where it was, and one that was finished changes nothing.
 
 mod journal;
+mod lost_inodes;
 mod nameless;
 mod older;
 mod pools;

@@ -142,6 +142,7 @@ impl Work<'_> {
         if let Err(error) = self.add_nameless(volume, &job.target, &mut done) {
             self.failed(&format!("{}: files without a name", volume.name), &error)?;
         }
+        self.tell_lost_inodes(volume, done.counts.damaged > 0)?;
         self.copied(volume, done)?;
         self.look_for_older(volume, &job.target, &damaged, fetch)
     }
