@@ -9,7 +9,7 @@ use crate::pace;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 impl Copy<'_> {
     pub(super) fn entry(&mut self, place: Place, found: &Metadata) -> anyhow::Result<()> {
@@ -128,14 +128,28 @@ fn is_refusal(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-/// Whether this is a file, and every byte of it can be read.
-pub fn is_whole(path: &Path) -> bool {
-    let whole = || -> io::Result<bool> {
+/// Whether this is a file below `root` that no link leads to, and every byte of it can be read.
+pub fn is_whole(root: &Path, path: &Path) -> bool {
+    let whole = |path: &Path| -> io::Result<bool> {
         let file = File::options().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path)?;
         let found = file.metadata()?;
         Ok(found.is_file() && found.len() <= MAX_FILE && file::read(&file, found.len(), &mut Nowhere)?.lost.is_empty())
     };
-    whole().unwrap_or(false)
+    without_links(root, path).is_some_and(|path| whole(&path).unwrap_or(false))
+}
+
+/// `root/path`, where every part of the way is a directory and no link: a link may lead out of the root, to a file of this very
+/// machine. Opening a file without following links looks at the last part of its path only.
+fn without_links(root: &Path, path: &Path) -> Option<PathBuf> {
+    let mut way = root.to_owned();
+    for part in path.components() {
+        let Component::Normal(name) = part else { return None };
+        if !std::fs::symlink_metadata(&way).is_ok_and(|found| found.is_dir()) {
+            return None;
+        }
+        way.push(name);
+    }
+    (way != root).then_some(way)
 }
 
 /// The hash when both files hold the same.
