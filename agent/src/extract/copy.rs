@@ -1,10 +1,12 @@
 //! Copies a tree to a folder on another disk.
 
+mod damaged_name;
 mod entries;
 mod noted;
 mod settle;
 mod stop;
 
+use damaged_name::Taken;
 pub use entries::is_whole;
 use stop::full;
 pub(super) use stop::{Stop, judge};
@@ -175,6 +177,8 @@ struct Copy<'a> {
     left: Vec<(Place, Metadata)>,
     /// Where the first name of each file with several names lies on the target, by its number.
     links: HashMap<(u64, u64), PathBuf>,
+    /// For the names of damaged files, in the directory that had the last one.
+    taken: Option<Taken>,
     done: Done,
     kept: Instant,
     tell: &'a mut dyn FnMut(&str),
@@ -195,6 +199,7 @@ impl<'a> Copy<'a> {
             batch,
             left: Vec::new(),
             links: HashMap::new(),
+            taken: None,
             done: Done::default(),
             kept: Instant::now(),
             tell,

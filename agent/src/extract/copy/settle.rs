@@ -5,7 +5,6 @@ use crate::extract::attributes;
 use crate::extract::batch::Written;
 use crate::extract::file::hex;
 use crate::extract::manifest::{Entry, State};
-use crate::extract::names;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -45,8 +44,10 @@ impl Copy<'_> {
         let place = &written.place;
         self.attributes(&place.source, &written.found, &written.part);
         let damaged = !written.content.lost.is_empty();
-        let name = place.target.file_name().unwrap_or_default();
-        let target = if damaged { place.target.with_file_name(names::damaged(name)) } else { place.target.clone() };
+        let target = match damaged {
+            true => place.target.with_file_name(self.damaged_name(place)),
+            false => place.target.clone(),
+        };
         std::fs::rename(&written.part, &target).map_err(|error| judge(error, "it cannot be given its name"))?;
         let sha256 = Some(hex(&written.content.sha256));
         let state = if damaged { State::Damaged } else { State::Copied };
