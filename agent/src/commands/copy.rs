@@ -225,7 +225,7 @@ fn tell(done: &Copied, json: bool) {
         return;
     }
     let counts = &done.counts;
-    let size = tierlift_ondisk::units::Bytes(counts.bytes).human();
+    let size = tierlift_ondisk::units::Bytes(counts.recovered_bytes()).human();
     println!(
         "{} to {}: {} files copied and read back, {} were there already; {size} in {} directories, {} links",
         done.source, done.target, counts.copied, counts.identical, counts.directories, counts.symlinks

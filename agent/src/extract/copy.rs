@@ -35,6 +35,8 @@ const MAX_LINKS: usize = 1_000_000;
 const MAX_FILE: u64 = 16 << 40;
 /// Damaged files looked for in older snapshots.
 const MAX_DAMAGED: usize = 10_000;
+/// Things of a lost+found of which each one's counts are remembered; beyond that, what is there again after a repair counts twice.
+const MAX_NAMELESS: usize = 100_000;
 /// Losses told in the report; all are in the manifest.
 pub const MAX_LOSSES: usize = 200;
 /// Time after which the manifest is kept, at the latest.
@@ -62,6 +64,8 @@ pub struct Done {
     pub losses: Vec<String>,
     /// The first of the files that could not be read whole, by path in the source.
     pub damaged: Vec<PathBuf>,
+    /// What the things in lost+found gave of the counts, by path; a thing can be there several times.
+    pub lost_found: Vec<(PathBuf, Counts)>,
     /// Where the manifest lies.
     pub manifest: PathBuf,
     /// Time it took.
@@ -177,6 +181,8 @@ struct Copy<'a> {
     left: Vec<(Place, Metadata)>,
     /// Where the first name of each file with several names lies on the target, by its number.
     links: HashMap<(u64, u64), PathBuf>,
+    /// Files with several names whose bytes were counted, by number, with what of them is lost.
+    weighed: HashMap<(u64, u64), u64>,
     /// For the names of damaged files, in the directory that had the last one.
     taken: Option<Taken>,
     done: Done,
@@ -199,6 +205,7 @@ impl<'a> Copy<'a> {
             batch,
             left: Vec::new(),
             links: HashMap::new(),
+            weighed: HashMap::new(),
             taken: None,
             done: Done::default(),
             kept: Instant::now(),
@@ -278,7 +285,7 @@ impl<'a> Copy<'a> {
         };
         match made {
             Ok(()) => {
-                self.done.counts.directories = self.done.counts.directories.saturating_add(1);
+                self.tally(&place.path, &Counts { directories: 1, ..Counts::default() });
                 self.note(&place, &place.entry("directory", State::Copied))?;
                 Ok(true)
             }
@@ -301,7 +308,7 @@ impl<'a> Copy<'a> {
     fn tell_counts(&mut self) {
         let counts = &self.done.counts;
         let files = counts.copied.saturating_add(counts.identical);
-        let size = tierlift_ondisk::units::Bytes(counts.bytes).human();
+        let size = tierlift_ondisk::units::Bytes(counts.recovered_bytes()).human();
         (self.tell)(&format!("{files} files ({size}), {} damaged, {} not copied", counts.damaged, counts.failed));
     }
 }

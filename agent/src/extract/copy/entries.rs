@@ -28,7 +28,12 @@ impl Copy<'_> {
             // Its other names must find it.
             Ok(None) if found.nlink() > 1 || self.batch.is_full() => self.settle(),
             Ok(None) => Ok(()),
-            Err(stop) => self.stopped(&place.path, "file", stop),
+            Err(stop) => {
+                if matches!(stop, Stop::File(State::Damaged, _)) {
+                    self.count_lost(&place.path, found);
+                }
+                self.stopped(&place.path, "file", stop)
+            }
         }
     }
 
@@ -51,7 +56,7 @@ impl Copy<'_> {
         }
         let state = if same { State::Identical } else { State::Copied };
         let entry = Entry { size: found.len(), mtime: found.mtime(), ..place.entry("hardlink", state) };
-        self.count(&entry);
+        self.count(&place.path, found, &entry);
         self.note(place, &entry)?;
         Ok(true)
     }

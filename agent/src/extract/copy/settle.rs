@@ -66,7 +66,7 @@ impl Copy<'_> {
         } else if found.nlink() > 1 && self.links.len() < MAX_LINKS {
             self.links.insert((found.dev(), found.ino()), place.target.clone());
         }
-        self.count(entry);
+        self.count(&place.path, found, entry);
         self.note(place, entry)
     }
 
