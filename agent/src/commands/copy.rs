@@ -6,10 +6,11 @@ use crate::activate::bring_up::{bring_up, device_mapper};
 use crate::activate::is_appliance;
 use crate::activate::session::Session;
 use crate::activate::volume_overlay;
-use crate::case::{self, Copied};
+use crate::case::{self, ChunkMap, Copied};
 use crate::extract::copy::{Job, outcome, run as copy};
+use crate::extract::image::{self, Image};
 use crate::extract::mount::readable;
-use crate::extract::{image, room, target, userland};
+use crate::extract::{room, target, userland};
 use crate::network::rsync::{self, Access, Place};
 use crate::unlock::{crypt, prompt};
 use anyhow::Context;
@@ -171,8 +172,9 @@ fn image_to(args: &Args, volume: &str, session: &mut Session, target: &target::T
     let active = bring_up(&device_mapper()?, session, group, &wish, &args.stack.clone().request_or_active())?;
     let device = crypt::opened(&active.path);
     std::fs::create_dir_all(&target.folder).with_context(|| format!("{} cannot be made", target.folder.display()))?;
-    image::check(&device, &target.folder)?;
-    let done = image::copy(&device, &target.folder.join(format!("{}.img", image::file_name(volume))))?;
+    let file = target.folder.join(format!("{}.img", image::file_name(volume)));
+    let expected = case::load()?.and_then(|case| ChunkMap::held(&case.chunk_maps, volume));
+    let done = image::copy(&Image { device: &device, volume, target: &file, expected })?;
     let manifest = target.name_on_target(&args.target, &done.path);
     let (source, target) = (volume.to_owned(), args.target.clone());
     Ok(Copied { source, target, counts: done.counts, losses: done.losses, manifest, ..Copied::default() })
@@ -223,7 +225,7 @@ fn tell(done: &Copied, json: bool) {
         return;
     }
     let counts = &done.counts;
-    let size = tierlift_ondisk::units::Bytes(counts.bytes).human();
+    let size = tierlift_ondisk::units::Bytes(counts.recovered_bytes()).human();
     println!(
         "{} to {}: {} files copied and read back, {} were there already; {size} in {} directories, {} links",
         done.source, done.target, counts.copied, counts.identical, counts.directories, counts.symlinks

@@ -1,14 +1,16 @@
 //! Copies a tree to a folder on another disk.
 
+mod damaged_name;
 mod entries;
 mod ledger;
 mod links;
 mod settle;
 mod stop;
 
+pub(super) use damaged_name::DamagedNames;
 pub use entries::is_whole;
 pub(super) use entries::{already, fits};
-pub(super) use ledger::Ledger;
+pub(super) use ledger::{Ledger, Weight};
 pub(super) use settle::Named;
 use stop::full;
 pub(super) use stop::{Stop, judge};
@@ -57,6 +59,8 @@ pub struct Done {
     pub losses: Vec<String>,
     /// The first of the files that could not be read whole, by path in the source.
     pub damaged: Vec<PathBuf>,
+    /// What the things in lost+found gave of the counts, by path; a thing can be there several times.
+    pub lost_found: Vec<(PathBuf, Counts)>,
     /// Where the manifest lies.
     pub manifest: PathBuf,
     /// Time it took.
@@ -165,6 +169,8 @@ struct Copy<'a> {
     left: Vec<(Place, Metadata)>,
     /// Where the first name of each file with several names lies on the target, by its number.
     links: HashMap<(u64, u64), PathBuf>,
+    /// For files with unreadable ranges.
+    damaged_names: DamagedNames,
     tell: &'a mut dyn FnMut(&str),
 }
 
@@ -183,6 +189,7 @@ impl<'a> Copy<'a> {
             batch,
             left: Vec::new(),
             links: HashMap::new(),
+            damaged_names: DamagedNames::new(kind),
             tell,
         })
     }
@@ -256,7 +263,7 @@ impl<'a> Copy<'a> {
     fn tell_counts(&mut self) {
         let counts = &self.ledger.done.counts;
         let files = counts.copied.saturating_add(counts.identical);
-        let size = tierlift_ondisk::units::Bytes(counts.bytes).human();
+        let size = tierlift_ondisk::units::Bytes(counts.recovered_bytes()).human();
         (self.tell)(&format!("{files} files ({size}), {} damaged, {} not copied", counts.damaged, counts.failed));
     }
 }

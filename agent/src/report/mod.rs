@@ -136,7 +136,7 @@ fn recovered(out: &mut String, copy: &Copied) {
     let counts = &copy.counts;
     line(out, &format!("{} to {}", copy.source, copy.target));
     let files = counts.copied.saturating_add(counts.identical);
-    let size = tierlift_ondisk::units::Bytes(counts.bytes).human();
+    let size = tierlift_ondisk::units::Bytes(counts.recovered_bytes()).human();
     line(
         out,
         &format!(

@@ -49,7 +49,7 @@ impl Work<'_> {
                 }
             };
             names.add(&snapshot.name, &directory, &nameless);
-            let whole: Vec<PathBuf> = missing.iter().filter(|path| is_whole(&directory.join(path))).cloned().collect();
+            let whole: Vec<PathBuf> = missing.iter().filter(|path| is_whole(&directory, path)).cloned().collect();
             missing.retain(|path| !whole.contains(path));
             let told = self.older_forms(&snapshot, &directory, &whole, tree, fetch);
             if let Err(errno) = nix::mount::umount(&directory) {

@@ -6,13 +6,13 @@ use crate::activate::plan::Wish;
 use crate::activate::session::{Candidate, Session};
 use crate::activate::{stack, volume_overlay};
 use crate::block::FileView;
-use crate::case::{self, Copied, Mounted};
+use crate::case::{self, ChunkMap, Copied, Mounted};
 use crate::commands::scan::is_internal;
 use crate::commands::text::say;
 use crate::commands::{Failure, Outcome, activate, fsck};
 use crate::ext4::{Probe, lost_superblock, probe};
 use crate::extract::copy::{self, Done, Job};
-use crate::extract::image;
+use crate::extract::image::{self, Image};
 use crate::extract::mount::{default_directory, mount_read_only, readable};
 use crate::extract::room;
 use crate::extract::userland;
@@ -222,13 +222,15 @@ impl Work<'_> {
     /// A volume without a file system, as an image file.
     fn image(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
         let target = self.target.folder.join(format!("{}.img", image::file_name(&volume.name)));
-        // Another volume may fit.
-        if let Err(error) = image::check(device, &self.target.folder) {
-            return self.failed(&volume.name, &error);
-        }
-        let done = image::copy(device, &target)?;
+        let expected = case::load()?.and_then(|case| ChunkMap::held(&case.chunk_maps, &volume.name));
+        let done = match image::copy(&Image { device, volume: &volume.name, target: &target, expected }) {
+            // Another volume may fit.
+            Err(error) if error.is::<image::Refused>() => return self.failed(&volume.name, &error),
+            done => done?,
+        };
         self.outcome = self.outcome.and(copy::outcome(&done.counts));
-        say!("{}: copied and read back, {} bytes of it lost", volume.name, done.counts.lost_bytes);
+        let what = if done.was_there { "was there already, read back" } else { "copied and read back" };
+        say!("{}: {what}, {} bytes of it lost", volume.name, done.counts.lost_bytes);
         let manifest = self.target.name_on_target(&self.target_name, &done.path);
         let copied = Copied {
             source: volume.name.clone(),

@@ -1,12 +1,12 @@
 //! Whatever a directory holds: directories, files, further names of files, symbolic links.
 
-use super::{Work, attributes, path_of};
+use super::{Work, attributes, list, path_of};
 use crate::ext4::Found;
-use crate::extract::copy::{MAX_LINKS, Named, Place, Stop, already, fits, judge};
+use crate::extract::copy::{MAX_LINKS, Named, Place, Stop, Weight, already, fits, judge};
 use crate::extract::file::Nowhere;
 use crate::extract::manifest::{Entry, State};
 use ext4_view::{DirEntry, Metadata};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -65,20 +65,21 @@ impl Work<'_> {
     fn shared(&mut self, place: &Place, entry: &DirEntry, seen: Seen<'_>, number: Option<u32>) -> anyhow::Result<()> {
         let known =
             |kind| Entry { size: seen.0.len(), mtime: seen.0.modified().seconds(), ..place.entry(kind, State::Copied) };
+        let weight = Weight { size: seen.0.len(), number: number.map(|number| (0, number.into())) };
         if let Some(first) = number.and_then(|number| self.links.get(&number)) {
-            if self.ledger.links_again(self.kind, first, place, known("hardlink"))? {
+            if self.ledger.links_again(self.kind, first, place, weight, known("hardlink"))? {
                 return Ok(());
             }
         }
         let copied = match self.file(place, entry, seen, known("file")) {
             Ok(copied) => copied,
-            Err(stop) => return self.ledger.stopped(&place.path, "file", stop),
+            Err(stop) => return self.ledger.file_stopped(&place.path, weight, stop),
         };
         let whole = copied.state != State::Damaged;
         if let Some(number) = number.filter(|_| whole && self.links.len() < MAX_LINKS) {
             self.links.insert(number, place.target.clone());
         }
-        self.ledger.settled(place, &copied)
+        self.ledger.settled(place, weight, &copied)
     }
 
     fn symlink(&mut self, place: &Place, entry: &DirEntry, seen: Seen<'_>) -> anyhow::Result<()> {
@@ -108,13 +109,20 @@ impl Work<'_> {
         let written = self.write(entry, &mut input, size, &part);
         let named = written.and_then(|written| {
             self.attributes(seen, &part);
-            let named = Named::of(place, &written.content.lost);
+            let damaged = (!written.content.lost.is_empty()).then(|| self.damaged_name(place));
+            let named = Named::of(place, damaged);
             std::fs::rename(&part, &named.target).map_err(|error| judge(error, "it cannot be given its name"))?;
             Ok(named.entry(&known, &written.content))
         });
         named.inspect_err(|_| {
             let _ = std::fs::remove_file(&part);
         })
+    }
+
+    /// The name that a damaged file gets.
+    fn damaged_name(&mut self, place: &Place) -> OsString {
+        let list = |directory: &Path| list(&self.system, directory.as_os_str().as_bytes()).names();
+        self.damaged_names.name(place, &mut self.names, list)
     }
 
     /// Without an inode, what it may have had of extended attributes and other names counts as lost.
