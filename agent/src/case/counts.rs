@@ -24,7 +24,8 @@ pub struct Counts {
     /// Bytes of the source's files that were looked at: copied, identical or damaged. What of them is lost is included, and files
     /// lost as a whole with the size that the source tells (at most 16 TiB; 0 where it tells none).
     pub bytes: u64,
-    /// The part of `bytes` that could not be read.
+    /// The part of `bytes` that could not be read; and all bytes of files that a repair took parts out of, or that shared blocks:
+    /// nobody knows which of them are true.
     pub lost_bytes: u64,
     /// Files among `copied` and `identical` that a repair of the file system left without a name, in lost+found.
     #[serde(default)]

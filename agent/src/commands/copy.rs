@@ -4,6 +4,7 @@ use super::activate::{DiskArgs, StackArgs};
 use super::{Failure, Outcome};
 use crate::activate::bring_up::{bring_up, device_mapper};
 use crate::activate::is_appliance;
+use crate::activate::repaired_inodes;
 use crate::activate::session::Session;
 use crate::activate::volume_overlay;
 use crate::case::{self, ChunkMap, Copied};
@@ -98,6 +99,15 @@ fn over_network(
         return Err(Failure::usage(message).into());
     }
     let (name, root) = shown(args, source, session)?;
+    let suspicious = repaired_inodes::shown_at(&root)?.len();
+    if suspicious > 0 {
+        let message = format!(
+            "a repair took parts out of {suspicious} of the files, or they share blocks, and rsync would send them as if they were \
+             whole: copy to a disk or a share instead (`network mount`), where such files get .damaged added to their names; or take \
+             the files as they were found (--as-found)"
+        );
+        return Err(Failure { outcome: Outcome::FAILED, message }.into());
+    }
     let mut access = Access { identity: args.identity.clone(), port: args.port, password: None };
     if access.identity.is_none() {
         access.password = Some(prompt::password(&format!("Password of {}: ", place.login))?);
@@ -141,7 +151,8 @@ fn copy_to(
         }
         (source, session) => shown(args, source, session)?,
     };
-    let job = Job { name, source: root, target: target.folder.clone(), force: args.force };
+    let suspicious = repaired_inodes::shown_at(&root)?;
+    let job = Job { name, source: root, target: target.folder.clone(), force: args.force, suspicious };
     check(&job)?;
     if whole_volume {
         room::check(&job.source, &job.target)?;
@@ -160,7 +171,8 @@ fn without_mount(args: &Args, volume: &str, session: &mut Session, target: &targ
     let device = crypt::opened(&active.path);
     let device = if args.as_found { volume_overlay::as_found(&dm, &device)? } else { device };
     let source = readable(&dm, &device)?;
-    let job = Job { name: args.source.clone(), source, target: target.folder.clone(), force: args.force };
+    let (name, suspicious) = (args.source.clone(), repaired_inodes::of(&source)?);
+    let job = Job { name, source, target: target.folder.clone(), force: args.force, suspicious };
     let done = userland::copy(&job, &mut |line| eprintln!("copy: {line}"))?;
     let manifest = target.name_on_target(&args.target, &done.manifest);
     Ok(done.copied(&job.name, &args.target, manifest))
@@ -233,7 +245,7 @@ fn tell(done: &Copied, json: bool) {
     if counts.damaged > 0 {
         let lost = counts.lost_bytes;
         println!(
-            "DAMAGED: {} files could not be read whole ({lost} bytes lost); they end in .damaged, or are missing",
+            "DAMAGED: {} files are not whole ({lost} bytes lost); they end in .damaged, or are missing",
             counts.damaged
         );
     }
@@ -279,7 +291,8 @@ mod tests {
     fn nothing_is_copied_into_itself() {
         let root = tempfile::tempdir().unwrap();
         let source = root.path().canonicalize().unwrap();
-        let job = Job { name: "x".into(), target: source.join("new/folder"), source, force: false };
+        let job =
+            Job { name: "x".into(), target: source.join("new/folder"), source, force: false, suspicious: [].into() };
         assert!(check(&job).is_err());
     }
 }

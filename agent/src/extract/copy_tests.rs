@@ -3,7 +3,7 @@ use super::links::same_file;
 use super::*;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 struct Disks {
     root: tempfile::TempDir,
@@ -36,7 +36,7 @@ impl Disks {
     }
 
     fn job(&self, force: bool) -> Job {
-        Job { name: "vg1/lv1".into(), source: self.path("src"), target: self.path("dst"), force }
+        Job { name: "vg1/lv1".into(), source: self.path("src"), target: self.path("dst"), force, suspicious: [].into() }
     }
 
     /// A copy as if the target were of this kind.
@@ -132,7 +132,13 @@ fn an_impossible_size_costs_only_that_file() {
 #[test]
 fn a_single_file_can_be_copied() {
     let disks = Disks::new();
-    let job = Job { name: "one".into(), source: disks.path("src/one"), target: disks.path("dst"), force: false };
+    let job = Job {
+        name: "one".into(),
+        source: disks.path("src/one"),
+        target: disks.path("dst"),
+        force: false,
+        suspicious: [].into(),
+    };
     assert_eq!(run(&job, &mut |_| {}).unwrap().counts.copied, 1);
     assert_eq!(disks.read("dst/one"), "first");
 }
@@ -384,4 +390,40 @@ fn no_link_on_the_way_leads_to_an_older_form() {
         assert!(!is_whole("src", path), "{path}");
     }
     assert!(!is_whole("root", "one"), "not even the root");
+}
+
+#[test]
+fn a_file_that_a_repair_took_parts_out_of_is_never_whole() {
+    let disks = Disks::new();
+    std::fs::hard_link(disks.path("src/one"), disks.path("src/same")).unwrap();
+    std::os::unix::fs::symlink("one", disks.path("src/link")).unwrap();
+    let number = |path: &str| std::fs::symlink_metadata(disks.path(path)).unwrap().ino();
+    let job = Job { suspicious: [number("src/one"), number("src/link")].into(), ..disks.job(false) };
+    for run_number in 0..2 {
+        let done = run(&job, &mut |_| {}).unwrap();
+        let counts = &done.counts;
+        assert_eq!((counts.copied + counts.identical, counts.damaged, counts.failed), (1, 3, 0), "{:?}", done.losses);
+        assert_eq!((counts.bytes, counts.lost_bytes, counts.symlinks), (11, 5, 0), "run {run_number}");
+        assert_eq!(done.damaged, [Path::new("one"), Path::new("same")]);
+        assert!(done.losses.iter().all(|loss| loss.ends_with(REPAIRED)), "{:?}", done.losses);
+        assert_eq!(disks.listed(), ["dir", "dir/empty", "dir/two", "one.damaged", "same.damaged"]);
+        assert_eq!(disks.read("dst/one.damaged"), "first");
+        let object: serde_json::Value = serde_json::from_slice(&std::fs::read(done.manifest).unwrap()).unwrap();
+        let one = object["files"].as_array().unwrap().iter().find(|file| file["path"] == "one").unwrap();
+        assert_eq!((&one["state"], &one["written_as"]), (&"damaged".into(), &"one.damaged".into()));
+        assert_eq!(one["why"], REPAIRED);
+        assert_eq!(outcome(&done.counts), Outcome::DAMAGE);
+    }
+}
+
+/// A copy made before the repair knew nothing of it. It stays, and does not make the file whole.
+#[test]
+fn what_was_copied_before_a_repair_does_not_make_a_file_whole() {
+    let disks = Disks::new();
+    disks.copy(false).unwrap();
+    let number = std::fs::metadata(disks.path("src/one")).unwrap().ino();
+    let job = Job { suspicious: [number].into(), ..disks.job(false) };
+    let counts = run(&job, &mut |_| {}).unwrap().counts;
+    assert_eq!((counts.identical, counts.damaged, counts.failed), (1, 1, 0));
+    assert_eq!((disks.read("dst/one"), disks.read("dst/one.damaged")), ("first".into(), "first".into()));
 }

@@ -4,6 +4,7 @@
 use super::Work;
 use super::volumes::Chosen;
 use crate::activate::bring_up::bring_up;
+use crate::activate::repaired_inodes;
 use crate::block::FileView;
 use crate::commands::Outcome;
 use crate::commands::text::say;
@@ -50,6 +51,7 @@ impl Work<'_> {
             source: directory.join(FOLDER),
             target: tree.join(FOLDER),
             force: false,
+            suspicious: repaired_inodes::shown_at(&directory)?,
         };
         let found = copy::run(&job, &mut |line| eprintln!("copy: {line}"));
         // What was in lost+found before is met again, unless the repair took it away.

@@ -4,7 +4,7 @@ use super::{Args, Work};
 use crate::activate::bring_up::{Active, bring_up};
 use crate::activate::plan::Wish;
 use crate::activate::session::{Candidate, Session};
-use crate::activate::{stack, volume_overlay};
+use crate::activate::{repaired_inodes, stack, volume_overlay};
 use crate::block::FileView;
 use crate::case::{self, ChunkMap, Copied, Mounted};
 use crate::commands::scan::is_internal;
@@ -125,7 +125,8 @@ impl Work<'_> {
             Err(error) => return self.failed(&volume.name, &error),
         };
         let target = self.target.folder.join(image::file_name(&volume.name));
-        let job = Job { name: volume.name.clone(), source: directory.clone(), target, force: false };
+        let suspicious = repaired_inodes::shown_at(&directory)?;
+        let job = Job { name: volume.name.clone(), source: directory.clone(), target, force: false, suspicious };
         // A volume that is too large for the target keeps no smaller one from it.
         let room = room::check(&directory, &job.target);
         let done = room.is_ok().then(|| copy::run(&job, &mut |line| eprintln!("copy: {line}")));
@@ -193,7 +194,8 @@ impl Work<'_> {
     fn without_mount(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
         say!("  its files are read without the kernel");
         let target = self.target.folder.join(image::file_name(&volume.name));
-        let job = Job { name: volume.name.clone(), source: device.to_owned(), target, force: false };
+        let (name, suspicious) = (volume.name.clone(), repaired_inodes::of(device)?);
+        let job = Job { name, source: device.to_owned(), target, force: false, suspicious };
         match userland::copy(&job, &mut |line| eprintln!("copy: {line}")) {
             Ok(done) => self.copied(volume, done),
             // Nobody can read its files here, but what is on it must not stay behind.
@@ -395,7 +397,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let source = folder.path().join("volume.img");
         std::fs::write(&source, vec![0; 1 << 20]).unwrap();
-        let job = Job { name: "vg1/lv1".into(), source, target: folder.path().join("out"), force: false };
+        let target = folder.path().join("out");
+        let job = Job { name: "vg1/lv1".into(), source, target, force: false, suspicious: [].into() };
         assert!(is_unusable(&userland::copy(&job, &mut |_| {}).unwrap_err()));
         let missing = Job { source: folder.path().join("missing"), ..job };
         assert!(!is_unusable(&userland::copy(&missing, &mut |_| {}).unwrap_err()));

@@ -45,6 +45,9 @@ impl Copy<'_> {
     }
 
     fn symlink(&mut self, place: &Place, found: &Metadata) -> anyhow::Result<()> {
+        if let Some(why) = self.job.doubt(Some(found.ino())) {
+            return self.ledger.lost(&place.path, "symlink", why);
+        }
         let leads_to = match std::fs::read_link(&place.source) {
             Ok(leads_to) => leads_to,
             Err(error) => return self.ledger.lost(&place.path, "symlink", &format!("cannot be read: {error}")),
@@ -57,11 +60,18 @@ impl Copy<'_> {
 
     /// Writes a file into the batch, `None`; or tells that it is on the target already.
     fn file(&mut self, place: &Place, found: &Metadata) -> Result<Option<Entry>, Stop> {
-        let entry = Entry { size: found.len(), mtime: found.mtime(), ..place.entry("file", State::Copied) };
+        let doubt = self.job.doubt(Some(found.ino()));
+        let why = doubt.map(str::to_owned);
+        let entry = Entry { size: found.len(), mtime: found.mtime(), why, ..place.entry("file", State::Copied) };
         fits(self.kind, found.len())?;
         let input = File::options().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(&place.source);
         let input = input.map_err(|error| Stop::File(State::Damaged, format!("cannot be opened: {error}")))?;
         let content = || file::read(&input, found.len(), &mut Nowhere).ok();
+        // Nothing on the target is the same as a file of which nobody knows what it was.
+        if doubt.is_some() {
+            self.batch.write(&input, place, found, entry)?;
+            return Ok(None);
+        }
         if let Some(sha256) = already(self.job, &self.ledger.manifest, place, &entry, content)? {
             return Ok(Some(Entry { state: State::Identical, sha256: Some(sha256), ..entry }));
         }

@@ -160,9 +160,14 @@ impl Ledger {
 
     /// Counts a file that was written, or was there already.
     pub(super) fn count(&mut self, path: &Path, weight: Weight, entry: &Entry) {
-        let lost = entry.lost.iter().map(|range| range.length).fold(0, u64::saturating_add);
+        let unread = entry.lost.iter().map(|range| range.length).fold(0, u64::saturating_add);
+        // Where nobody knows which of its bytes are true, none of them can be called recovered.
+        let lost = if entry.why.is_some() { weight.size } else { unread };
         if entry.state == State::Damaged {
-            self.loss(format!("{}: {lost} of {} bytes cannot be read", entry.path, entry.size));
+            self.loss(match &entry.why {
+                Some(why) => format!("{}: {why}", entry.path),
+                None => format!("{}: {unread} of {} bytes cannot be read", entry.path, entry.size),
+            });
         }
         let mut counts = self.weighed(weight, lost);
         match entry.state {

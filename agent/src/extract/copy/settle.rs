@@ -45,7 +45,8 @@ impl Copy<'_> {
     fn name(&mut self, written: &Written) -> Result<(), Stop> {
         let place = &written.place;
         self.attributes(&place.source, &written.found, &written.part);
-        let damaged = (!written.content.lost.is_empty()).then(|| self.damaged_name(place));
+        let is_damaged = is_damaged(&written.entry, &written.content);
+        let damaged = is_damaged.then(|| self.damaged_name(place));
         let named = Named::of(place, damaged);
         std::fs::rename(&written.part, &named.target).map_err(|error| judge(error, "it cannot be given its name"))?;
         let entry = named.entry(&written.entry, &written.content);
@@ -74,6 +75,11 @@ impl Copy<'_> {
     pub(super) fn attributes(&mut self, source: &Path, found: &Metadata, target: &Path) {
         attributes::transfer(source, found, target).count(&mut self.ledger.done.counts);
     }
+}
+
+/// Whether a file that was read is not whole, or cannot be taken for whole.
+pub(in crate::extract) fn is_damaged(known: &Entry, content: &Content) -> bool {
+    !content.lost.is_empty() || known.why.is_some()
 }
 
 /// The name that a file which was written gets: another one where parts of it are lost.
