@@ -1,7 +1,9 @@
 //! Checking and repairing a file system with e2fsck: looked at read-only, repaired only on an overlay.
 
 mod progress;
+mod suspicious;
 
+use crate::activate::repaired_inodes;
 use crate::block::FileView;
 use crate::case::programs;
 use crate::ext4::{SuperblockCopy, lost_superblock};
@@ -37,6 +39,9 @@ pub struct Said {
     pub kinds: BTreeMap<String, u64>,
     /// Directories that lose names, the first of them.
     pub directories: BTreeSet<String>,
+    /// Files that lose blocks or share them with others, by inode number: after a repair they look whole.
+    #[serde(skip)]
+    pub suspicious: BTreeSet<u64>,
     /// The first lines as they came.
     pub lines: Vec<String>,
 }
@@ -141,6 +146,9 @@ impl Said {
             if self.directories.len() < MOST_DIRECTORIES {
                 self.directories.extend(directory(line));
             }
+        }
+        if self.suspicious.len() < repaired_inodes::MOST {
+            self.suspicious.extend(suspicious::inodes(line));
         }
         let kept: usize = self.lines.iter().map(String::len).sum();
         if self.lines.len() < MOST_LINES && kept.saturating_add(line.len()) <= MAX_SAID {

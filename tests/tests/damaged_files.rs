@@ -145,7 +145,7 @@ fn exactly_the_files_on_bad_sectors_are_damaged() {
     let report =
         machine.shell("mount -o ro /dev/vda /mnt && cat /mnt/tierlift-case/report.txt; umount /mnt").unwrap().stdout;
     assert!(report.contains("/dev/vdb: at least ") && report.contains(" requests FAILED"), "{report}");
-    assert!(report.contains("2 damaged (12288 bytes unreadable), 0 not copied"), "{report}");
+    assert!(report.contains("2 damaged (12288 bytes lost), 0 not copied"), "{report}");
     assert!(report.contains("lost: 0.07 % of all bytes, 18.18 % of all files"), "{report}");
     machine.finish().unwrap();
     assert_eq!(before, fingerprint(&genuine.disk).unwrap(), "the source was changed");

@@ -146,9 +146,11 @@ fn a_disk_with_ntfs_after_a_power_cut() {
     }
     assert_eq!(machine.run(&["copy", VOLUME, &ours]).unwrap().code, 1);
     for (name, device) in [("ours", &ours), ("theirs", &theirs)] {
+        // What is written reaches the disk by itself: a sync would mark it clean again.
         let write = format!(
-            "blockdev --setrw {device} && mkdir -p /mnt/{name} && mount -t ntfs3 {device} /mnt/{name} && \
-             echo new > /mnt/{name}/new && sync"
+            "echo 50 > /proc/sys/vm/dirty_expire_centisecs; echo 50 > /proc/sys/vm/dirty_writeback_centisecs; \
+             blockdev --setrw {device} && mkdir -p /mnt/{name} && mount -t ntfs3 {device} /mnt/{name} && \
+             echo new > /mnt/{name}/new && sleep 3"
         );
         machine.shell(&write).unwrap().success().unwrap();
     }

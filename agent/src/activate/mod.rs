@@ -19,6 +19,7 @@ pub mod overlay;
 pub mod plan;
 pub mod pool_table;
 mod repaired;
+pub mod repaired_inodes;
 pub mod scratch;
 pub mod session;
 pub mod signature;

@@ -6,7 +6,7 @@
 use super::dm::{DeviceMapper, path_of};
 use super::execute::make;
 use super::plan::{Backing, PlannedDevice, Scratch, device_path, line};
-use super::{ground, scratch};
+use super::{ground, repaired_inodes, scratch};
 use crate::block::FileView;
 use anyhow::{Context, anyhow, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -158,6 +158,10 @@ pub fn over(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<PathBuf> {
     let name = volume.file_name().context("a volume without a name")?.to_string_lossy().into_owned();
     let sectors = FileView::open(volume)?.size().to_sectors().0;
     let [overlay, store] = names(&name);
+    if dm.state(&overlay)?.is_none() {
+        // What an overlay before this one was, nobody knows of this one.
+        repaired_inodes::forget(&overlay)?;
+    }
     let snapshot = format!("{} {} N {GRAIN}", volume.display(), device_path(&store));
     let devices = [
         match scratch::in_use(dm)?.and_then(|scratch| on_scratch(&store, sectors, &scratch)) {
@@ -212,6 +216,7 @@ pub fn remove(dm: &DeviceMapper, volume: &Path) -> anyhow::Result<bool> {
             dm.remove(&name)?;
             removed = true;
         }
+        repaired_inodes::forget(&name)?;
     }
     Ok(removed)
 }

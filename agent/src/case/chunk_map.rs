@@ -42,6 +42,9 @@ pub struct ChunkMap {
     pub lost: u64,
     /// Chunks nothing was ever written to.
     pub never_written: u64,
+    /// Bytes of a chunk; 0 in cases of older versions, which did not keep it.
+    #[serde(default)]
+    pub chunk: u64,
     /// The drawing.
     pub cells: Vec<ChunkState>,
 }
@@ -53,8 +56,15 @@ impl ChunkMap {
         Self { volume, cells, ..Self::default() }
     }
 
+    /// What was ever written to a volume and can be read, at most; `None` when nobody drew it.
+    pub fn held(maps: &[Self], volume: &str) -> Option<Bytes> {
+        let map = maps.iter().find(|map| map.volume == volume && map.chunk > 0)?;
+        map.whole.checked_mul(map.chunk).map(Bytes)
+    }
+
     /// Enters the state of a range of a volume of `size` bytes with chunks of `chunk` bytes.
     pub fn add(&mut self, state: ChunkState, range: Range<Bytes>, size: Bytes, chunk: Bytes) {
+        self.chunk = chunk.0;
         let count = match state {
             ChunkState::NeverWritten => &mut self.never_written,
             ChunkState::Whole => &mut self.whole,
@@ -99,6 +109,9 @@ mod tests {
         map.add(ChunkState::NeverWritten, Bytes(606)..Bytes(1200), size, chunk);
         assert_eq!(map.drawn(), format!("{}!{}", "#".repeat(60), ".".repeat(59)));
         assert_eq!(map.told(), "vg1/lv1: 605 chunks whole, 1 lost, 594 never written");
+        let maps = [ChunkMap::new("vg1/lv2".into()), map];
+        assert_eq!(ChunkMap::held(&maps, "vg1/lv1"), Some(Bytes(605)));
+        assert_eq!(ChunkMap::held(&maps, "vg1/lv2"), None, "nothing was drawn");
     }
 
     #[test]

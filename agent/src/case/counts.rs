@@ -2,16 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Counts of a copy.
+/// Counts of a copy. Files are counted by their names, bytes by what is behind them: those of a file with several names once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Files copied and read back.
+    /// Names of files copied and read back; further names of a file count, too.
     pub copied: u64,
-    /// Files found identical on the target.
+    /// Names of files found identical on the target.
     pub identical: u64,
-    /// Files with unreadable ranges.
+    /// Files with unreadable ranges, and things that cannot be read at all: files, links, directories with what is in them.
     pub damaged: u64,
-    /// Things that could not be copied at all.
+    /// Things that the target did not take. Their bytes are in none of the counts.
     pub failed: u64,
     /// Directories.
     pub directories: u64,
@@ -21,14 +21,16 @@ pub struct Counts {
     pub special: u64,
     /// Owners, modes, times or extended attributes the target could not take, all together.
     pub attributes_dropped: u64,
-    /// Bytes of files copied or found identical.
+    /// Bytes of the source's files that were looked at: copied, identical or damaged. What of them is lost is included, and files
+    /// lost as a whole with the size that the source tells (at most 16 TiB; 0 where it tells none).
     pub bytes: u64,
-    /// Bytes that could not be read.
+    /// The part of `bytes` that could not be read; and all bytes of files that a repair took parts out of, or that shared blocks:
+    /// nobody knows which of them are true.
     pub lost_bytes: u64,
-    /// Files among them that a repair of the file system left without a name, in lost+found.
+    /// Files among `copied` and `identical` that a repair of the file system left without a name, in lost+found.
     #[serde(default)]
     pub nameless: u64,
-    /// Their bytes.
+    /// The part of `bytes` that could be read of files in lost+found, damaged ones included.
     #[serde(default)]
     pub nameless_bytes: u64,
     /// Files and folders whose owner the target did not take.
@@ -55,30 +57,44 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Bytes that are on the target as they were in the source: whole files, and what could be read of damaged ones.
+    pub fn recovered_bytes(&self) -> u64 {
+        self.bytes.saturating_sub(self.lost_bytes)
+    }
+
     /// Adds those of a further copy into the same folder.
     pub fn add(&mut self, more: &Self) {
-        for (sum, more) in [
-            (&mut self.copied, more.copied),
-            (&mut self.identical, more.identical),
-            (&mut self.damaged, more.damaged),
-            (&mut self.failed, more.failed),
-            (&mut self.directories, more.directories),
-            (&mut self.symlinks, more.symlinks),
-            (&mut self.special, more.special),
-            (&mut self.attributes_dropped, more.attributes_dropped),
-            (&mut self.bytes, more.bytes),
-            (&mut self.lost_bytes, more.lost_bytes),
-            (&mut self.nameless, more.nameless),
-            (&mut self.nameless_bytes, more.nameless_bytes),
-            (&mut self.owners_dropped, more.owners_dropped),
-            (&mut self.modes_dropped, more.modes_dropped),
-            (&mut self.times_dropped, more.times_dropped),
-            (&mut self.extended_dropped, more.extended_dropped),
-            (&mut self.hard_links_dropped, more.hard_links_dropped),
-            (&mut self.symlinks_dropped, more.symlinks_dropped),
-            (&mut self.names_changed, more.names_changed),
+        self.each(more, u64::saturating_add);
+    }
+
+    /// Takes away what is counted again.
+    pub fn take_away(&mut self, less: &Self) {
+        self.each(less, u64::saturating_sub);
+    }
+
+    fn each(&mut self, other: &Self, change: fn(u64, u64) -> u64) {
+        for (count, other) in [
+            (&mut self.copied, other.copied),
+            (&mut self.identical, other.identical),
+            (&mut self.damaged, other.damaged),
+            (&mut self.failed, other.failed),
+            (&mut self.directories, other.directories),
+            (&mut self.symlinks, other.symlinks),
+            (&mut self.special, other.special),
+            (&mut self.attributes_dropped, other.attributes_dropped),
+            (&mut self.bytes, other.bytes),
+            (&mut self.lost_bytes, other.lost_bytes),
+            (&mut self.nameless, other.nameless),
+            (&mut self.nameless_bytes, other.nameless_bytes),
+            (&mut self.owners_dropped, other.owners_dropped),
+            (&mut self.modes_dropped, other.modes_dropped),
+            (&mut self.times_dropped, other.times_dropped),
+            (&mut self.extended_dropped, other.extended_dropped),
+            (&mut self.hard_links_dropped, other.hard_links_dropped),
+            (&mut self.symlinks_dropped, other.symlinks_dropped),
+            (&mut self.names_changed, other.names_changed),
         ] {
-            *sum = sum.saturating_add(more);
+            *count = change(*count, other);
         }
     }
 
@@ -188,5 +204,7 @@ mod tests {
         sum.add(&ones);
         let sums = serde_json::to_value(sum).unwrap();
         assert!(sums.as_object().unwrap().values().all(|sum| *sum == 2), "{sums}");
+        sum.take_away(&ones);
+        assert_eq!(sum, ones);
     }
 }

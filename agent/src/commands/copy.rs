@@ -4,13 +4,15 @@ use super::activate::{DiskArgs, StackArgs};
 use super::{Failure, Outcome};
 use crate::activate::bring_up::{bring_up, device_mapper};
 use crate::activate::is_appliance;
+use crate::activate::repaired_inodes;
 use crate::activate::session::Session;
 use crate::activate::volume_overlay;
-use crate::case::{self, Copied};
+use crate::case::{self, ChunkMap, Copied};
 use crate::commands::text::{print_object, say};
 use crate::extract::copy::{Job, outcome, run as copy};
+use crate::extract::image::{self, Image};
 use crate::extract::mount::readable;
-use crate::extract::{image, room, target, userland};
+use crate::extract::{room, target, userland};
 use crate::network::rsync::{self, Access, Place};
 use crate::say::tell;
 use crate::unlock::{crypt, prompt};
@@ -99,6 +101,15 @@ fn over_network(
         return Err(Failure::usage(message).into());
     }
     let (name, root) = shown(args, source, session)?;
+    let suspicious = repaired_inodes::shown_at(&root)?.len();
+    if suspicious > 0 {
+        let message = format!(
+            "a repair took parts out of {suspicious} of the files, or they share blocks, and rsync would send them as if they were \
+             whole: copy to a disk or a share instead (`network mount`), where such files get .damaged added to their names; or take \
+             the files as they were found (--as-found)"
+        );
+        return Err(Failure { outcome: Outcome::FAILED, message }.into());
+    }
     let mut access = Access { identity: args.identity.clone(), port: args.port, password: None };
     if access.identity.is_none() {
         access.password = Some(prompt::password(&format!("Password of {}: ", place.login))?);
@@ -142,7 +153,8 @@ fn copy_to(
         }
         (source, session) => shown(args, source, session)?,
     };
-    let job = Job { name, source: root, target: target.folder.clone(), force: args.force };
+    let suspicious = repaired_inodes::shown_at(&root)?;
+    let job = Job { name, source: root, target: target.folder.clone(), force: args.force, suspicious };
     check(&job)?;
     if whole_volume {
         room::check(&job.source, &job.target)?;
@@ -161,7 +173,8 @@ fn without_mount(args: &Args, volume: &str, session: &mut Session, target: &targ
     let device = crypt::opened(&active.path);
     let device = if args.as_found { volume_overlay::as_found(&dm, &device)? } else { device };
     let source = readable(&dm, &device)?;
-    let job = Job { name: args.source.clone(), source, target: target.folder.clone(), force: args.force };
+    let (name, suspicious) = (args.source.clone(), repaired_inodes::of(&source)?);
+    let job = Job { name, source, target: target.folder.clone(), force: args.force, suspicious };
     let done = userland::copy(&job, &mut |line| tell!("copy: {line}"))?;
     let manifest = target.name_on_target(&args.target, &done.manifest);
     Ok(done.copied(&job.name, &args.target, manifest))
@@ -173,8 +186,9 @@ fn image_to(args: &Args, volume: &str, session: &mut Session, target: &target::T
     let active = bring_up(&device_mapper()?, session, group, &wish, &args.stack.clone().request_or_active())?;
     let device = crypt::opened(&active.path);
     std::fs::create_dir_all(&target.folder).with_context(|| format!("{} cannot be made", target.folder.display()))?;
-    image::check(&device, &target.folder)?;
-    let done = image::copy(&device, &target.folder.join(format!("{}.img", image::file_name(volume))))?;
+    let file = target.folder.join(format!("{}.img", image::file_name(volume)));
+    let expected = case::load()?.and_then(|case| ChunkMap::held(&case.chunk_maps, volume));
+    let done = image::copy(&Image { device: &device, volume, target: &file, expected })?;
     let manifest = target.name_on_target(&args.target, &done.path);
     let (source, target) = (volume.to_owned(), args.target.clone());
     Ok(Copied { source, target, counts: done.counts, losses: done.losses, manifest, ..Copied::default() })
@@ -224,7 +238,7 @@ fn tell(done: &Copied, json: bool) -> anyhow::Result<()> {
         return print_object(&json!({"schema": "tierlift.copy/1", "copy": done}));
     }
     let counts = &done.counts;
-    let size = tierlift_ondisk::units::Bytes(counts.bytes).human();
+    let size = tierlift_ondisk::units::Bytes(counts.recovered_bytes()).human();
     say!(
         "{} to {}: {} files copied and read back, {} were there already; {size} in {} directories, {} links",
         done.source,
@@ -237,7 +251,7 @@ fn tell(done: &Copied, json: bool) -> anyhow::Result<()> {
     if counts.damaged > 0 {
         let lost = counts.lost_bytes;
         say!(
-            "DAMAGED: {} files could not be read whole ({lost} bytes lost); they end in .damaged, or are missing",
+            "DAMAGED: {} files are not whole ({lost} bytes lost); they end in .damaged, or are missing",
             counts.damaged
         );
     }
@@ -284,7 +298,8 @@ mod tests {
     fn nothing_is_copied_into_itself() {
         let root = tempfile::tempdir().unwrap();
         let source = root.path().canonicalize().unwrap();
-        let job = Job { name: "x".into(), target: source.join("new/folder"), source, force: false };
+        let job =
+            Job { name: "x".into(), target: source.join("new/folder"), source, force: false, suspicious: [].into() };
         assert!(check(&job).is_err());
     }
 }

@@ -6,11 +6,11 @@ use super::{Failure, Outcome};
 use crate::activate::bring_up::{Request, bring_up, device_mapper};
 use crate::activate::session::Session;
 use crate::activate::volume_overlay::{self, Fill};
-use crate::activate::{dm::DeviceMapper, sysfs};
+use crate::activate::{dm::DeviceMapper, repaired_inodes, sysfs};
 use crate::block::FileView;
 use crate::case;
 use crate::commands::text::say;
-use crate::ext4::{Probe, SuperblockCopy, first_from, lost_superblock, probe};
+use crate::ext4::{Probe, SuperblockCopy, first_from, lost_superblock, probe, unlisted};
 use crate::extract::mount::readable;
 use crate::fsck::{self, Said, Way};
 use crate::unlock::crypt;
@@ -139,7 +139,7 @@ pub(super) fn repair(dm: &DeviceMapper, target: &str, device: &Path) -> anyhow::
     let repairing = volume_overlay::Repairing::begin(device)?;
     let repaired = copy
         .map_or(Ok(()), |copy| put_back(&overlay, copy))
-        .and_then(|()| on_overlay(dm, target, device, &overlay, (Way::Repair, copy)));
+        .and_then(|()| repair_on(dm, target, device, &overlay, copy));
     if repaired.is_err() {
         volume_overlay::remove(dm, device)?;
     }
@@ -148,6 +148,30 @@ pub(super) fn repair(dm: &DeviceMapper, target: &str, device: &Path) -> anyhow::
     case::keep(|case| {
         case.note(format!("repaired the file system of {target} on an overlay: {}", said.summary().join("; ")))
     })?;
+    Ok(said)
+}
+
+/// Repairs, and keeps with the overlay which files may hold zeros or foreign data afterwards.
+fn repair_on(
+    dm: &DeviceMapper,
+    target: &str,
+    device: &Path,
+    overlay: &Path,
+    copy: Option<SuperblockCopy>,
+) -> anyhow::Result<Said> {
+    // Before the repair: then their lists of blocks are sound again, and holes are where they led to content.
+    let mut suspicious = unlisted(&FileView::open(overlay)?);
+    let said = on_overlay(dm, target, device, overlay, (Way::Repair, copy))?;
+    suspicious.extend(&said.suspicious);
+    if suspicious.len() >= repaired_inodes::MOST {
+        let message = format!(
+            "{target}: more files lost parts than can be kept in mind ({}); the repair was thrown away, because nobody could tell \
+             them from whole ones. `tierlift copy --as-found` and `--without-mount` copy what can be read without it",
+            suspicious.len()
+        );
+        return Err(Failure { outcome: Outcome::FAILED, message }.into());
+    }
+    repaired_inodes::add(overlay, &suspicious)?;
     Ok(said)
 }
 

@@ -1,15 +1,17 @@
 //! Copies a tree to a folder on another disk.
 
+mod damaged_name;
 mod entries;
 mod ledger;
 mod links;
 mod settle;
 mod stop;
 
+pub(super) use damaged_name::DamagedNames;
 pub use entries::is_whole;
 pub(super) use entries::{already, fits};
-pub(super) use ledger::Ledger;
-pub(super) use settle::Named;
+pub(super) use ledger::{Ledger, Weight};
+pub(super) use settle::{Named, is_damaged};
 use stop::full;
 pub(super) use stop::{Stop, judge};
 
@@ -23,7 +25,7 @@ use crate::case::{Copied, Counts};
 use crate::commands::Outcome;
 use crate::pace::Heartbeat;
 use anyhow::Context;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -34,6 +36,12 @@ const MAX_LEFT: usize = 10_000;
 pub(super) const MAX_LINKS: usize = 1_000_000;
 /// Losses told in the report; all are in the manifest.
 pub const MAX_LOSSES: usize = 200;
+/// Why a file that can be read whole counts as damaged.
+const REPAIRED: &str = "a repair of the file system took parts out of it whose place nobody knows (zeros stand for them), or it \
+                        shared blocks with another file";
+/// The same where nobody knows which file it is.
+const MAY_BE_REPAIRED: &str = "a repair of the file system took parts out of some files, and its number cannot be read, so it may \
+                               be one of them";
 
 /// A copy to be made.
 #[derive(Debug, Clone)]
@@ -46,6 +54,19 @@ pub struct Job {
     pub target: PathBuf,
     /// Files of the target that differ may be replaced.
     pub force: bool,
+    /// Numbers of the files that a repair of the file system took parts out of, or that shared blocks: they can be read whole, and
+    /// are copied as damaged all the same.
+    pub suspicious: BTreeSet<u64>,
+}
+
+impl Job {
+    /// Why a file cannot be taken for whole although all of it can be read; `number` is that of its inode, if known.
+    pub(super) fn doubt(&self, number: Option<u64>) -> Option<&'static str> {
+        match number {
+            Some(number) => self.suspicious.contains(&number).then_some(REPAIRED),
+            None => (!self.suspicious.is_empty()).then_some(MAY_BE_REPAIRED),
+        }
+    }
 }
 
 /// What a copy that came to its end did.
@@ -57,6 +78,8 @@ pub struct Done {
     pub losses: Vec<String>,
     /// The first of the files that could not be read whole, by path in the source.
     pub damaged: Vec<PathBuf>,
+    /// What the things in lost+found gave of the counts, by path; a thing can be there several times.
+    pub lost_found: Vec<(PathBuf, Counts)>,
     /// Where the manifest lies.
     pub manifest: PathBuf,
     /// Time it took.
@@ -165,6 +188,8 @@ struct Copy<'a> {
     left: Vec<(Place, Metadata)>,
     /// Where the first name of each file with several names lies on the target, by its number.
     links: HashMap<(u64, u64), PathBuf>,
+    /// For files with unreadable ranges.
+    damaged_names: DamagedNames,
     tell: &'a mut dyn FnMut(&str),
 }
 
@@ -183,6 +208,7 @@ impl<'a> Copy<'a> {
             batch,
             left: Vec::new(),
             links: HashMap::new(),
+            damaged_names: DamagedNames::new(kind),
             tell,
         })
     }
@@ -256,7 +282,7 @@ impl<'a> Copy<'a> {
     fn tell_counts(&mut self) {
         let counts = &self.ledger.done.counts;
         let files = counts.copied.saturating_add(counts.identical);
-        let size = tierlift_ondisk::units::Bytes(counts.bytes).human();
+        let size = tierlift_ondisk::units::Bytes(counts.recovered_bytes()).human();
         (self.tell)(&format!("{files} files ({size}), {} damaged, {} not copied", counts.damaged, counts.failed));
     }
 }

@@ -3,7 +3,7 @@ use super::links::same_file;
 use super::*;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 struct Disks {
     root: tempfile::TempDir,
@@ -36,7 +36,7 @@ impl Disks {
     }
 
     fn job(&self, force: bool) -> Job {
-        Job { name: "vg1/lv1".into(), source: self.path("src"), target: self.path("dst"), force }
+        Job { name: "vg1/lv1".into(), source: self.path("src"), target: self.path("dst"), force, suspicious: [].into() }
     }
 
     /// A copy as if the target were of this kind.
@@ -126,12 +126,19 @@ fn an_impossible_size_costs_only_that_file() {
     let made = huge.set_len(MAX_FILE + 1).is_ok();
     let done = disks.copy(false).unwrap();
     assert_eq!((done.counts.copied, done.counts.damaged), (if made { 2 } else { 3 }, u64::from(made)));
+    assert_eq!(done.counts.lost_bytes, if made { MAX_FILE } else { 0 });
 }
 
 #[test]
 fn a_single_file_can_be_copied() {
     let disks = Disks::new();
-    let job = Job { name: "one".into(), source: disks.path("src/one"), target: disks.path("dst"), force: false };
+    let job = Job {
+        name: "one".into(),
+        source: disks.path("src/one"),
+        target: disks.path("dst"),
+        force: false,
+        suspicious: [].into(),
+    };
     assert_eq!(run(&job, &mut |_| {}).unwrap().counts.copied, 1);
     assert_eq!(disks.read("dst/one"), "first");
 }
@@ -287,4 +294,136 @@ fn a_further_name_becomes_a_file_where_there_are_no_links() {
     }
     assert_eq!(disks.read("dst/same"), "first");
     assert!(!same_file(&disks.path("dst/one"), &disks.path("dst/same")));
+}
+
+#[test]
+fn bytes_of_a_file_with_several_names_count_once() {
+    let disks = Disks::new();
+    disks.put("src/large", &"x".repeat(1 << 20));
+    for name in ["src/dir/again", "src/zz"] {
+        std::fs::hard_link(disks.path("src/large"), disks.path(name)).unwrap();
+    }
+    let bytes = (1 << 20) + "firstsecond".len() as u64;
+    // Copied, found again, and where each name becomes a file.
+    for kind in [Kind::Unix, Kind::Unix, Kind::Exfat] {
+        let done = disks.copy_on(kind);
+        assert_eq!((done.counts.copied + done.counts.identical, done.counts.bytes), (5, bytes), "{kind:?}");
+    }
+}
+
+/// What a copy makes of things that change after they were looked at.
+fn changed_meanwhile(disks: &Disks, kind: Kind, paths: &[&str], change: impl FnOnce()) -> Done {
+    let (mut tell, job) = (|_: &str| {}, disks.job(false));
+    ["dst/lost+found", "dst/dir"].iter().for_each(|path| std::fs::create_dir_all(disks.path(path)).unwrap());
+    let mut copy = Copy::begin(kind, &job, &mut tell).unwrap();
+    let places: Vec<Place> = paths.iter().map(|path| copy.place(path.into())).collect();
+    let found: Vec<Metadata> = places.iter().map(|place| std::fs::metadata(&place.source).unwrap()).collect();
+    change();
+    places.into_iter().zip(&found).for_each(|(place, found)| copy.entry(place, found).unwrap());
+    copy.settle().unwrap();
+    copy.ledger.done
+}
+
+#[test]
+fn files_that_cannot_be_opened_are_lost_with_their_size() {
+    let disks = Disks::new();
+    std::fs::hard_link(disks.path("src/one"), disks.path("src/same")).unwrap();
+    let gone = || ["src/one", "src/same"].iter().for_each(|name| std::fs::remove_file(disks.path(name)).unwrap());
+    let counts = changed_meanwhile(&disks, Kind::Unix, &["dir/two", "one", "same"], gone).counts;
+    assert_eq!((counts.copied, counts.damaged, counts.failed), (1, 2, 0));
+    assert_eq!((counts.bytes, counts.lost_bytes, counts.recovered_bytes()), (11, 5, 6));
+}
+
+#[test]
+fn what_is_lost_of_nameless_files_is_none_of_their_bytes() {
+    let disks = Disks::new();
+    std::fs::create_dir(disks.path("src/lost+found")).unwrap();
+    disks.put("src/lost+found/#12", "whole");
+    disks.put("src/lost+found/#13", "twelve bytes");
+    let cut = || disks.put("src/lost+found/#13", "twelve");
+    let paths = ["one", "lost+found/#12", "lost+found/#13"];
+    let done = changed_meanwhile(&disks, Kind::Unix, &paths, cut);
+    let counts = done.counts;
+    assert_eq!((counts.copied, counts.damaged, counts.nameless, counts.nameless_bytes), (2, 1, 1, 5 + 6));
+    assert_eq!((counts.bytes, counts.lost_bytes), (5 + 5 + 12, 6));
+    let mut named = counts;
+    done.lost_found.iter().for_each(|(_, less)| named.take_away(less));
+    assert_eq!(named, Counts { copied: 1, bytes: 5, ..Counts::default() });
+}
+
+#[test]
+fn a_damaged_file_takes_the_place_of_no_other() {
+    for (kind, other) in [(Kind::Unix, "one.damaged"), (Kind::Ntfs, "ONE.Damaged")] {
+        let disks = Disks::new();
+        disks.put(&format!("src/{other}"), "whole");
+        let paths = [other, "one", "dir/two"];
+        let cut = || ["src/one", "src/dir/two"].iter().for_each(|name| disks.put(name, "x"));
+        for run in 0..2 {
+            disks.put("src/one", "first");
+            disks.put("src/dir/two", "second");
+            let done = changed_meanwhile(&disks, kind, &paths, cut);
+            assert_eq!((done.counts.damaged, done.counts.failed), (2, 0), "{:?}", done.losses);
+            assert_eq!(disks.read(&format!("dst/{other}")), "whole", "run {run}");
+            assert_eq!(disks.read("dst/dir/two.damaged"), "x\0\0\0\0\0");
+            let listed = disks.listed();
+            let marked: Vec<&String> =
+                listed.iter().filter(|name| name.starts_with("one~") && name.ends_with(".damaged")).collect();
+            // The second run finds the same name.
+            assert_eq!(
+                (marked.len(), disks.read(&format!("dst/{}", marked[0]))),
+                (1, "x\0\0\0\0".into()),
+                "{listed:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_link_on_the_way_leads_to_an_older_form() {
+    let disks = Disks::new();
+    std::os::unix::fs::symlink(disks.path("src/dir"), disks.path("src/docs")).unwrap();
+    std::os::unix::fs::symlink("one", disks.path("src/link")).unwrap();
+    std::os::unix::fs::symlink(disks.path("src"), disks.path("root")).unwrap();
+    let is_whole = |root: &str, path: &str| is_whole(&disks.path(root), Path::new(path));
+    assert!(is_whole("src", "one") && is_whole("src", "dir/two"));
+    for path in ["docs/two", "link", "dir", "dir/../one", "dir/none", "one/two", "", "/etc/passwd"] {
+        assert!(!is_whole("src", path), "{path}");
+    }
+    assert!(!is_whole("root", "one"), "not even the root");
+}
+
+#[test]
+fn a_file_that_a_repair_took_parts_out_of_is_never_whole() {
+    let disks = Disks::new();
+    std::fs::hard_link(disks.path("src/one"), disks.path("src/same")).unwrap();
+    std::os::unix::fs::symlink("one", disks.path("src/link")).unwrap();
+    let number = |path: &str| std::fs::symlink_metadata(disks.path(path)).unwrap().ino();
+    let job = Job { suspicious: [number("src/one"), number("src/link")].into(), ..disks.job(false) };
+    for run_number in 0..2 {
+        let done = run(&job, &mut |_| {}).unwrap();
+        let counts = &done.counts;
+        assert_eq!((counts.copied + counts.identical, counts.damaged, counts.failed), (1, 3, 0), "{:?}", done.losses);
+        assert_eq!((counts.bytes, counts.lost_bytes, counts.symlinks), (11, 5, 0), "run {run_number}");
+        assert_eq!(done.damaged, [Path::new("one"), Path::new("same")]);
+        assert!(done.losses.iter().all(|loss| loss.ends_with(REPAIRED)), "{:?}", done.losses);
+        assert_eq!(disks.listed(), ["dir", "dir/empty", "dir/two", "one.damaged", "same.damaged"]);
+        assert_eq!(disks.read("dst/one.damaged"), "first");
+        let object: serde_json::Value = serde_json::from_slice(&std::fs::read(done.manifest).unwrap()).unwrap();
+        let one = object["files"].as_array().unwrap().iter().find(|file| file["path"] == "one").unwrap();
+        assert_eq!((&one["state"], &one["written_as"]), (&"damaged".into(), &"one.damaged".into()));
+        assert_eq!(one["why"], REPAIRED);
+        assert_eq!(outcome(&done.counts), Outcome::DAMAGE);
+    }
+}
+
+/// A copy made before the repair knew nothing of it. It stays, and does not make the file whole.
+#[test]
+fn what_was_copied_before_a_repair_does_not_make_a_file_whole() {
+    let disks = Disks::new();
+    disks.copy(false).unwrap();
+    let number = std::fs::metadata(disks.path("src/one")).unwrap().ino();
+    let job = Job { suspicious: [number].into(), ..disks.job(false) };
+    let counts = run(&job, &mut |_| {}).unwrap().counts;
+    assert_eq!((counts.identical, counts.damaged, counts.failed), (1, 1, 0));
+    assert_eq!((disks.read("dst/one"), disks.read("dst/one.damaged")), ("first".into(), "first".into()));
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,13 @@ pub struct LostRange {
     pub offset: u64,
     /// Length in bytes.
     pub length: u64,
+}
+
+impl LostRange {
+    /// The first byte behind it.
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.length)
+    }
 }
 
 /// What reading a file gave.
@@ -101,11 +109,21 @@ impl Sink for Sparse<'_> {
 /// # Errors
 /// When the sink fails.
 pub fn read(file: &File, size: u64, sink: &mut dyn Sink) -> io::Result<Content> {
-    let step = usize::try_from(size).unwrap_or(STEP).clamp(SMALL, STEP);
+    read_part(file, 0..size, None, sink)
+}
+
+/// The same for a part of a file. `all` takes its bytes, too (zeros for unreadable ones), for the hash of parts one behind the
+/// other.
+///
+/// # Errors
+/// When the sink fails.
+pub fn read_part(file: &File, part: Range<u64>, all: Option<&mut Sha256>, sink: &mut dyn Sink) -> io::Result<Content> {
+    let (start, size) = (part.start, part.end);
+    let step = usize::try_from(size.saturating_sub(start)).unwrap_or(STEP).clamp(SMALL, STEP);
     let mut reader =
-        Reader { file, hash: Sha256::new(), lost: Vec::new(), hashing: Duration::ZERO, buffer: vec![0; step] };
+        Reader { file, hash: Sha256::new(), all, lost: Vec::new(), hashing: Duration::ZERO, buffer: vec![0; step] };
     let there = length(file).min(size);
-    let mut at = 0;
+    let mut at = start;
     while at < there {
         let (data, end) = next_data(file, at, there);
         reader.zeros(data.saturating_sub(at));
@@ -113,9 +131,10 @@ pub fn read(file: &File, size: u64, sink: &mut dyn Sink) -> io::Result<Content> 
         at = end;
     }
     // Missing at the end is lost; only what the file system calls a hole is zeros.
-    if there < size {
-        reader.lose(there, size.saturating_sub(there));
-        reader.zeros(size.saturating_sub(there));
+    let missing = size.saturating_sub(there.max(start));
+    if missing > 0 {
+        lose(&mut reader.lost, there.max(start), missing);
+        reader.zeros(missing);
     }
     Ok(Content { sha256: reader.hash.finalize().into(), lost: reader.lost, hashing: reader.hashing })
 }
@@ -128,8 +147,8 @@ fn length(file: &File) -> u64 {
     }
 }
 
-/// The next stretch of data from `at` on, as start and end. Where the file system cannot tell, everything is data.
-fn next_data(file: &File, at: u64, size: u64) -> (u64, u64) {
+/// The next stretch of data from `at` on and before `size`, as start and end. Where the file system cannot tell, everything is data.
+pub fn next_data(file: &File, at: u64, size: u64) -> (u64, u64) {
     let seek = |from: u64, whence| i64::try_from(from).ok().map(|from| lseek(file, from, whence));
     let data = match seek(at, Whence::SeekData) {
         Some(Ok(data)) => u64::try_from(data).unwrap_or(at).clamp(at, size),
@@ -147,6 +166,7 @@ fn next_data(file: &File, at: u64, size: u64) -> (u64, u64) {
 struct Reader<'a> {
     file: &'a File,
     hash: Sha256,
+    all: Option<&'a mut Sha256>,
     lost: Vec<LostRange>,
     hashing: Duration,
     buffer: Vec<u8>,
@@ -158,7 +178,9 @@ impl Reader<'_> {
         let mut left = length;
         while left > 0 {
             let part = usize::try_from(left).unwrap_or(SMALL).min(SMALL);
-            self.hash.update(zeros.get(..part).unwrap_or_default());
+            let piece = zeros.get(..part).unwrap_or_default();
+            self.hash.update(piece);
+            self.all.iter_mut().for_each(|all| all.update(piece));
             left = left.saturating_sub(part as u64);
         }
     }
@@ -182,7 +204,7 @@ impl Reader<'_> {
         while at < end {
             let part = usize::try_from(end.saturating_sub(at)).unwrap_or(SMALL).min(SMALL);
             if !self.piece(at, part, sink)? {
-                self.lose(at, part as u64);
+                lose(&mut self.lost, at, part as u64);
                 self.zeros(part as u64);
             }
             at = at.saturating_add(part as u64);
@@ -199,19 +221,21 @@ impl Reader<'_> {
         pace::count(length as u64);
         let start = Instant::now();
         self.hash.update(&*buffer);
+        self.all.iter_mut().for_each(|all| all.update(&*buffer));
         self.hashing = self.hashing.saturating_add(start.elapsed());
         sink.take(at, buffer)?;
         Ok(true)
     }
+}
 
-    fn lose(&mut self, offset: u64, length: u64) {
-        let full = self.lost.len() >= MAX_LOST;
-        match self.lost.last_mut() {
-            Some(last) if full || last.offset.saturating_add(last.length) == offset => {
-                last.length = offset.saturating_add(length).saturating_sub(last.offset);
-            }
-            _ => self.lost.push(LostRange { offset, length }),
+/// Adds a range to what is lost: to the one before it where they touch, or where there are too many to be kept apart.
+pub fn lose(lost: &mut Vec<LostRange>, offset: u64, length: u64) {
+    let full = lost.len() >= MAX_LOST;
+    match lost.last_mut() {
+        Some(last) if full || last.end() == offset => {
+            last.length = offset.saturating_add(length).saturating_sub(last.offset);
         }
+        _ => lost.push(LostRange { offset, length }),
     }
 }
 
@@ -250,6 +274,25 @@ mod tests {
         let mut start = vec![0; 10_000];
         copy.read_exact_at(&mut start, 0).unwrap();
         assert_eq!(start, vec![7; 10_000]);
+    }
+
+    #[test]
+    fn parts_are_read_as_the_whole_is() {
+        let source = file(900_000, &[(0, &[7; 100_000]), (500_000, &[9; 300_000])]);
+        let whole = read(&source, 1_000_000, &mut Nowhere).unwrap();
+        let (mut all, mut lost) = (Sha256::new(), Vec::new());
+        for start in (0..1_000_000).step_by(400_000) {
+            let part = start..(start + 400_000).min(1_000_000);
+            let content = read_part(&source, part.clone(), Some(&mut all), &mut Nowhere).unwrap();
+            let mut plain = vec![0; (part.end - part.start) as usize];
+            let there = (part.end.min(900_000) - part.start) as usize;
+            source.read_exact_at(&mut plain[..there], part.start).unwrap();
+            assert_eq!(content.sha256, <[u8; 32]>::from(Sha256::digest(&plain)));
+            content.lost.iter().for_each(|range| lose(&mut lost, range.offset, range.length));
+        }
+        assert_eq!((<[u8; 32]>::from(all.finalize()), lost), (whole.sha256, whole.lost));
+        let behind = read_part(&source, 950_000..960_000, None, &mut Nowhere).unwrap();
+        assert_eq!(behind.lost, [LostRange { offset: 950_000, length: 10_000 }]);
     }
 
     #[test]

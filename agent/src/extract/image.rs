@@ -1,17 +1,42 @@
 //! A volume that carries no file system we know (a LUN, a disk of another machine) as one sparse image file.
+//!
+//! It is copied in segments ([`part`]), so that a copy that was cut goes on where it was. A finished image is known again by the
+//! JSON beside it ([`finished`]).
 
-use super::file::{self, Content, Nowhere, Sparse, hex};
+mod finished;
+mod part;
+mod progress;
+mod same;
+
+use super::file::LostRange;
 use super::kind::Kind;
+use super::room;
 use crate::block::FileView;
 use crate::case::Counts;
-use crate::commands::{Failure, Outcome};
 use crate::pace::Heartbeat;
-use crate::unfinished::Unfinished;
-use anyhow::{Context, ensure};
+use crate::unfinished::folder_of;
+use anyhow::Context;
+use part::Part;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use tierlift_ondisk::units::Bytes;
 use tierlift_ondisk::view::ReadAt;
+
+/// Bytes copied, put on the disk and noted together: what a power cut may cost.
+const SEGMENT: u64 = 64 << 20;
+
+/// An image to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct Image<'a> {
+    /// The volume's device.
+    pub device: &'a Path,
+    /// The volume's name: "vg1/lv1". The part of another one is never gone on with.
+    pub volume: &'a str,
+    /// The file on the target. When parts of the volume cannot be read, `.damaged` is added to its name.
+    pub target: &'a Path,
+    /// What was ever written to the volume, at most, where that is known. The image needs no more room where files have holes.
+    pub expected: Option<Bytes>,
+}
 
 /// What came of it.
 #[derive(Debug)]
@@ -22,66 +47,76 @@ pub struct Imaged {
     pub counts: Counts,
     /// What is lost, in sentences.
     pub losses: Vec<String>,
+    /// An earlier run had finished it; it was only read back.
+    pub was_there: bool,
 }
 
-/// Refuses a target whose file system does not hold a file as large as the device.
+/// Why there will be no image of this volume; the target can take others.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(String);
+
+/// Copies a device to the target and reads the file back; its SHA-256 and its unreadable ranges go to a file of the same name
+/// ending in `.json`. An image that is there already is read back once; a copy that was cut goes on.
 ///
 /// # Errors
-/// When it does not, or one of them cannot be asked.
-pub fn check(device: &Path, folder: &Path) -> anyhow::Result<()> {
-    let size = FileView::open(device)?.size().0;
-    let kind = Kind::of(folder).with_context(|| format!("{}: its file system cannot be asked", folder.display()))?;
-    refused(kind, size)
+/// [`Refused`] when the target cannot hold it, or another file of that name is there. Others when the device cannot be opened, or
+/// the target fails or is full.
+pub fn copy(image: &Image<'_>) -> anyhow::Result<Imaged> {
+    let size = FileView::open(image.device)?.size().0;
+    let source = File::open(image.device).with_context(|| format!("{} cannot be opened", image.device.display()))?;
+    copy_from(image, &source, size, SEGMENT)
 }
 
-fn refused(kind: Kind, size: u64) -> anyhow::Result<()> {
-    match kind.refusal(size) {
-        Some(why) => {
-            Err(Failure { outcome: Outcome::FAILED, message: format!("the image is too large: {why}") }.into())
-        }
+fn copy_from(image: &Image<'_>, source: &File, size: u64, segment: u64) -> anyhow::Result<Imaged> {
+    let _beat = Heartbeat::start(Some(Bytes(size)));
+    let names = [image.target.to_owned(), damaged(image.target)];
+    if let Some((path, lost)) = finished::find(source, &names, size)? {
+        part::forget_lines(image.target);
+        return Ok(told(path, size, &lost, true));
+    }
+    check_room(image, size)?;
+    let mut part = Part::open(image.target, image.volume, size, segment)?;
+    let kept = part.keep(source)?;
+    if kept > Bytes(0) {
+        crate::say::tell!("copy: going on with the image: {} of {} are there", kept.human(), Bytes(size).human());
+    }
+    part.fill(source)?;
+    let content = part.read_back()?;
+    let path = if content.lost.is_empty() { image.target.to_owned() } else { damaged(image.target) };
+    // Before it has its name: an image is never without it.
+    finished::describe(&path, size, &content)?;
+    part.finish(image.target, &path)?;
+    Ok(told(path, size, &content.lost, false))
+}
+
+/// Refuses a target that does not hold the image.
+fn check_room(image: &Image<'_>, size: u64) -> anyhow::Result<()> {
+    let folder = folder_of(image.target);
+    let kind = Kind::of(folder).with_context(|| format!("{}: its file system cannot be asked", folder.display()))?;
+    // What an earlier run wrote is part of the image.
+    let room = room::free(folder)?.0.saturating_add(part::allocated(image.target).0);
+    Ok(refused(kind, size, image.expected, Bytes(room))?)
+}
+
+/// Where files have no holes, all of the volume must have room. Elsewhere only what was ever written to it, and where nobody knows
+/// how much that is, nothing is refused: a copy that ends because the target is full goes on later, on a larger one anew.
+fn refused(kind: Kind, size: u64, expected: Option<Bytes>, room: Bytes) -> Result<(), Refused> {
+    if let Some(why) = kind.refusal(size) {
+        return Err(Refused(format!("the image is too large: {why}")));
+    }
+    let (needed, what) = match kind {
+        Kind::Fat | Kind::Exfat => (Some(Bytes(size)), "is the size of the volume, and files have no holes there"),
+        _ => (expected.map(|expected| expected.min(Bytes(size))), "are in use on the volume"),
+    };
+    match needed.filter(|needed| *needed > room) {
+        Some(needed) => Err(Refused(format!(
+            "the target is too small for the image: {} {what}, {} are free on the target. Name a larger one",
+            needed.human(),
+            room.human()
+        ))),
         None => Ok(()),
     }
-}
-
-/// Copies a device to `target` (`target.damaged` when parts of it cannot be read) and reads the file back; its SHA-256 and its
-/// unreadable ranges go to a file of the same name ending in `.json`.
-///
-/// # Errors
-/// When the device cannot be opened, or the target fails or is full.
-pub fn copy(device: &Path, target: &Path) -> anyhow::Result<Imaged> {
-    let size = FileView::open(device)?.size().0;
-    let source = File::open(device).with_context(|| format!("{} cannot be opened", device.display()))?;
-    if let Some(done) = already(&source, target, size)? {
-        return Ok(done);
-    }
-    let mut part = target.as_os_str().to_owned();
-    part.push(".tierlift-part");
-    let part = PathBuf::from(part);
-    let _beat = Heartbeat::start(Some(Bytes(size)));
-    let failed = || format!("{} cannot be written: is the target full?", part.display());
-    let make = || File::options().read(true).write(true).create(true).truncate(true).open(&part);
-    let (file, _guard) = Unfinished::make(make, |_| part.clone()).with_context(failed)?;
-    file.set_len(size).with_context(failed)?;
-    let content = file::read(&source, size, &mut Sparse(&file)).with_context(failed)?;
-    file.sync_all().with_context(failed)?;
-    let again = file::read(&file, size, &mut Nowhere).with_context(failed)?;
-    ensure!(again.sha256 == content.sha256, "{}: the target does not give back what was written to it", part.display());
-    let path = if content.lost.is_empty() { target.to_owned() } else { damaged(target) };
-    std::fs::rename(&part, &path).with_context(failed)?;
-    describe(&path, size, &content)?;
-    Ok(told(path, size, &content, false))
-}
-
-/// The image of an earlier run, when it is the same.
-fn already(source: &File, target: &Path, size: u64) -> anyhow::Result<Option<Imaged>> {
-    let there = match File::open(target) {
-        Ok(there) if there.metadata().is_ok_and(|found| found.len() == size) => there,
-        _ => return Ok(None),
-    };
-    let (one, other) = (file::read(source, size, &mut Nowhere)?, file::read(&there, size, &mut Nowhere)?);
-    let same = one.sha256 == other.sha256 && one.lost.is_empty();
-    ensure!(same, "{} is there already and is something else: move it away first", target.display());
-    Ok(Some(told(target.to_owned(), size, &one, true)))
 }
 
 fn damaged(target: &Path) -> PathBuf {
@@ -90,25 +125,18 @@ fn damaged(target: &Path) -> PathBuf {
     name.into()
 }
 
-fn describe(path: &Path, size: u64, content: &Content) -> anyhow::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".json");
-    let text = serde_json::json!({
-        "schema": "tierlift.image/1", "size": size, "sha256": hex(&content.sha256), "lost": content.lost
-    });
-    std::fs::write(&name, text.to_string()).with_context(|| format!("{} cannot be written", Path::new(&name).display()))
-}
-
-fn told(path: PathBuf, size: u64, content: &Content, identical: bool) -> Imaged {
-    let lost = content.lost.iter().map(|range| range.length).fold(0, u64::saturating_add);
-    let mut counts = Counts { bytes: size.saturating_sub(lost), lost_bytes: lost, ..Counts::default() };
-    match (content.lost.is_empty(), identical) {
+fn told(path: PathBuf, size: u64, lost: &[LostRange], was_there: bool) -> Imaged {
+    let bytes = lost.iter().map(|range| range.length).fold(0, u64::saturating_add);
+    let mut counts = Counts { bytes: size, lost_bytes: bytes, ..Counts::default() };
+    match (lost.is_empty(), was_there) {
         (false, _) => counts.damaged = 1,
         (true, true) => counts.identical = 1,
         (true, false) => counts.copied = 1,
     }
-    let losses = (lost > 0).then(|| format!("the image: {lost} of {size} bytes cannot be read")).into_iter().collect();
-    Imaged { path, counts, losses }
+    let earlier = if was_there { " (copied earlier, read back now)" } else { "" };
+    let loss = || format!("the image: {bytes} of {size} bytes cannot be read{earlier}");
+    let losses = (bytes > 0).then(loss).into_iter().collect();
+    Imaged { path, counts, losses, was_there }
 }
 
 /// What a volume is called on the target: its name without anything that could lead elsewhere.
@@ -119,33 +147,6 @@ pub fn file_name(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_volume_becomes_a_file_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let (device, target) = (folder.path().join("device"), folder.path().join("lun.img"));
-        std::fs::write(&device, b"LUN".repeat(100_000)).unwrap();
-        let first = copy(&device, &target).unwrap();
-        assert_eq!((first.counts.copied, first.counts.bytes), (1, 300_000));
-        assert_eq!(std::fs::read(&target).unwrap(), std::fs::read(&device).unwrap());
-        assert!(std::fs::read_to_string(folder.path().join("lun.img.json")).unwrap().contains("\"lost\":[]"));
-        assert_eq!(copy(&device, &target).unwrap().counts.identical, 1);
-        std::fs::write(&target, vec![1; 300_000]).unwrap();
-        assert!(copy(&device, &target).unwrap_err().to_string().contains("something else"));
-    }
-
-    #[test]
-    fn an_image_that_fat_does_not_hold_is_refused() {
-        assert!(refused(Kind::Fat, 4 << 30).unwrap_err().to_string().contains("FAT holds no files of 4 GiB"));
-        refused(Kind::Fat, 1 << 30).unwrap();
-        refused(Kind::Exfat, 4 << 40).unwrap();
-    }
-
-    #[test]
-    fn a_folder_leads_nowhere_else() {
-        assert_eq!(file_name("vg1/lv1"), "vg1-lv1");
-        assert_eq!(file_name("../../etc/x"), "-..-etc-x");
-    }
-}
+#[allow(clippy::arithmetic_side_effects)]
+#[path = "image_tests.rs"]
+mod tests;

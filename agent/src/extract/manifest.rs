@@ -36,7 +36,8 @@ pub enum State {
     Copied,
     /// Was on the target already, and is the same.
     Identical,
-    /// Parts could not be read; the file on the target has another name and zeros in their place.
+    /// Parts could not be read; the file on the target has another name and zeros in their place. Or, with a reason, it could be
+    /// read whole and is not what it was.
     Damaged,
     /// Not copied.
     Failed,
@@ -69,7 +70,7 @@ pub struct Entry {
     /// What could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub lost: Vec<LostRange>,
-    /// Why it failed or was skipped.
+    /// Why it failed or was skipped, or is damaged although all of it could be read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! Mounts an activated volume, read-only and without playing back its journal.
 
 use crate::activate::dm::DeviceMapper;
-use crate::activate::{sysfs, volume_overlay};
+use crate::activate::{repaired_inodes, sysfs, volume_overlay};
 use crate::block::FileView;
 use crate::commands::Failure;
 use crate::ext4::{Ext4, Probe, Trap, probe};
@@ -41,9 +41,16 @@ pub fn mount_read_only(dm: &DeviceMapper, device: &Path, directory: &Path) -> an
     // A file system that was repaired is on an overlay.
     let repaired = volume_overlay::existing(dm, device)?;
     let found = look(repaired.as_deref().unwrap_or(device))?;
-    let notes = found.notes();
+    let mut notes = found.notes();
     let changed = without_traps(dm, device, &found)?;
     let device = changed.as_deref().or(repaired.as_deref()).unwrap_or(device);
+    let suspicious = repaired_inodes::of(device)?.len();
+    if suspicious > 0 {
+        notes.push(format!(
+            "{suspicious} files look whole here and may not be: a repair took parts out of them, or they shared blocks with others; \
+             copies of them get .damaged added to their names"
+        ));
+    }
     let number = sysfs::number_of(device)?.with_context(|| format!("{} is no block device", device.display()))?;
     if sysfs::mounts_of(number)?.contains(&directory.to_owned()) {
         return Ok(Done { already: true, notes });

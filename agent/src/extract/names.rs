@@ -252,7 +252,7 @@ fn is_alias(kind: Kind, text: &str) -> bool {
 }
 
 /// `text` with a mark made from the true name, before its ending, and no longer than a name may be.
-fn marked(text: &str, name: &[u8], attempt: usize) -> String {
+pub(super) fn marked(text: &str, name: &[u8], attempt: usize) -> String {
     let digest = hex(&Sha256::digest(name).into());
     let mut mark = format!("~{}", digest.get(..MARK).unwrap_or(&digest));
     if attempt > 0 {
@@ -269,7 +269,7 @@ fn marked(text: &str, name: &[u8], attempt: usize) -> String {
 
 /// What is the same for two names that Windows takes for one. Signs whose other case has several letters stand for themselves, as
 /// they do there.
-fn folded(text: &str) -> String {
+pub(super) fn folded(text: &str) -> String {
     let upper = text.chars().map(|sign| single(sign.to_uppercase()).unwrap_or(sign));
     upper.map(|sign| single(sign.to_lowercase()).unwrap_or(sign)).collect()
 }

@@ -15,7 +15,7 @@ mod numbers;
 mod reader;
 mod write;
 
-use super::copy::{Done, Job, Ledger, Place};
+use super::copy::{DamagedNames, Done, Job, Ledger, Place};
 use super::kind::Kind;
 use super::names::Names;
 use crate::block::{FileView, View};
@@ -97,7 +97,8 @@ fn copy_on(
         (tell)(&format!("larger files are told one by one, and not copied: {why}"));
     }
     let (links, names) = (HashMap::new(), Names::given(kind));
-    let mut work = Work { system, view, mark, inodes, links, job, kind, names, ledger, things: 0, tell };
+    let damaged_names = DamagedNames::new(kind);
+    let mut work = Work { system, view, mark, inodes, links, job, kind, names, damaged_names, ledger, things: 0, tell };
     let result = work.directory(&mut Vec::new(), Some(ROOT), 0);
     work.ledger.finish(result, start)
 }
@@ -112,6 +113,7 @@ struct Work<'a> {
     job: &'a Job,
     kind: Kind,
     names: Names,
+    damaged_names: DamagedNames,
     ledger: Ledger,
     things: u64,
     tell: &'a mut dyn FnMut(&str),
@@ -164,7 +166,7 @@ impl Work<'_> {
         if self.things.checked_rem(TOLD) == Some(0) {
             let counts = &self.ledger.done.counts;
             let files = counts.copied.saturating_add(counts.identical);
-            (self.tell)(&format!("{files} files ({})", Bytes(counts.bytes).human()));
+            (self.tell)(&format!("{files} files ({})", Bytes(counts.recovered_bytes()).human()));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::reader::{INODE, MARK, MOST_BLOCKS};
 use super::*;
-use crate::extract::manifest::Entry;
+use crate::extract::manifest::{Entry, State};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
@@ -29,7 +29,13 @@ pub(super) fn made(folder: &Path, block: &str, features: &str) -> PathBuf {
 }
 
 pub(super) fn job(folder: &Path, source: &Path) -> Job {
-    Job { name: "vg1/lv1".into(), source: source.to_owned(), target: folder.join("out"), force: false }
+    Job {
+        name: "vg1/lv1".into(),
+        source: source.to_owned(),
+        target: folder.join("out"),
+        force: false,
+        suspicious: [].into(),
+    }
 }
 
 fn assert_whole(folder: &Path, image: &Path) {
@@ -157,7 +163,7 @@ fn damage_anywhere_is_survived() {
         let path = folder.path().join("broken.img");
         std::fs::write(&path, &bytes).unwrap();
         let target = folder.path().join(format!("out-{round}"));
-        let job = Job { name: "x".into(), source: path, target, force: false };
+        let job = Job { name: "x".into(), source: path, target, force: false, suspicious: [].into() };
         // Whatever comes of it: it ends, and without a panic.
         let _ = copy(&job, &mut |_| {});
     }
@@ -191,4 +197,77 @@ fn indexes_in_qnaps_order_are_not_asked() {
         let done = copy(&Job { target, ..job(folder.path(), &image) }, &mut |_| {}).unwrap();
         assert_eq!((done.counts.copied, done.counts.damaged), (600, 0), "{:?}", done.losses);
     }
+}
+
+#[test]
+fn a_file_that_a_repair_took_parts_out_of_is_never_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = made(folder.path(), "4096", "extents");
+    let said = Command::new("debugfs").args(["-R", "stat /note.txt"]).arg(&image).output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    let number: u64 = said.strip_prefix("Inode: ").unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    let job = Job { suspicious: [number].into(), ..job(folder.path(), &image) };
+    for _ in 0..2 {
+        let done = copy(&job, &mut |_| {}).unwrap();
+        let counts = &done.counts;
+        assert_eq!(
+            (counts.copied + counts.identical, counts.damaged, counts.lost_bytes),
+            (1, 1, 5),
+            "{:?}",
+            done.losses
+        );
+        let entry = manifested(&done, "note.txt");
+        assert_eq!((entry.state, entry.written_as.as_deref()), (State::Damaged, Some("note.txt.damaged")));
+        assert_eq!((entry.why.as_deref(), entry.lost), (job.doubt(Some(number)), vec![]));
+        assert!(!job.target.join("note.txt").exists());
+    }
+    // Where numbers cannot be read, any file may be one of them.
+    assert!(job.doubt(None).is_some() && job.doubt(Some(number + 1)).is_none());
+}
+
+#[test]
+fn a_damaged_file_takes_the_place_of_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = folder.path().join("content");
+    std::fs::create_dir_all(&content).unwrap();
+    std::fs::write(content.join("note.txt.damaged"), "whole").unwrap();
+    let image = made(folder.path(), "4096", "extents");
+    let bytes = std::fs::read(&image).unwrap();
+    let hole = bytes.chunks(4096).position(|block| block.starts_with(b"hello\0")).unwrap() as u64 * 4096;
+    let view: View = Arc::new(Broken { bytes, hole: hole..hole + 4096 });
+    for _ in 0..2 {
+        let done = copy_view(&view, &job(folder.path(), &image), &mut |_| {}).unwrap();
+        assert_eq!((done.counts.damaged, done.counts.lost_bytes, done.counts.failed), (1, 5, 0), "{:?}", done.losses);
+        let out = folder.path().join("out");
+        assert_eq!(std::fs::read(out.join("note.txt.damaged")).unwrap(), b"whole");
+        let name = manifested(&done, "note.txt").written_as.unwrap();
+        assert!(name.starts_with("note.txt~") && name.ends_with(".damaged"), "{name}");
+        assert_eq!(std::fs::read(out.join(name)).unwrap(), [0; 5]);
+    }
+}
+
+#[test]
+fn bytes_of_a_file_with_several_names_count_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = folder.path().join("content");
+    std::fs::create_dir_all(&content).unwrap();
+    std::fs::write(content.join("one"), "five!").unwrap();
+    std::fs::hard_link(content.join("one"), content.join("two")).unwrap();
+    let image = made(folder.path(), "4096", "extents");
+    for _ in 0..2 {
+        let counts = copy(&job(folder.path(), &image), &mut |_| {}).unwrap().counts;
+        assert_eq!((counts.copied + counts.identical, counts.bytes), (4, 5 + 5 + photo().len() as u64));
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_lost_with_its_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = made(folder.path(), "65536", "extents");
+    let huge = Command::new("debugfs").args(["-w", "-R", "sif /note.txt size 0x100000000001"]).arg(&image).output();
+    assert!(huge.unwrap().status.success());
+    let done = copy(&job(folder.path(), &image), &mut |_| {}).unwrap();
+    let size = 16 << 40;
+    assert_eq!((done.counts.damaged, done.counts.lost_bytes), (1, size), "{:?}", done.losses);
+    assert_eq!(done.counts.recovered_bytes(), photo().len() as u64);
 }

@@ -45,7 +45,7 @@ fn copy(out: &mut String, copy: &Copied) {
     let _ = writeln!(
         out,
         "<tr><td>{}</td><td>bytes recovered</td></tr><tr><td>{}</td><td>bytes lost</td></tr>\n</table>\n<p>{}</p>",
-        counts.bytes,
+        counts.recovered_bytes(),
         counts.lost_bytes,
         shares(counts)
     );
@@ -121,6 +121,8 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("less than 0.01 % of all bytes, 0.10 % of all files"), "{page}");
+        let recovered = (1_u64 << 30) - 4096;
+        assert!(page.contains(&format!("<td>{recovered}</td><td>bytes recovered")), "{page}");
         assert!(page.contains("<p>not kept on the target: 2 symbolic links"), "{page}");
     }
 }

@@ -136,7 +136,7 @@ fn recovered(out: &mut String, copy: &Copied) {
     let counts = &copy.counts;
     line(out, &format!("{} to {}", copy.source, copy.target));
     let files = counts.copied.saturating_add(counts.identical);
-    let size = tierlift_ondisk::units::Bytes(counts.bytes).human();
+    let size = tierlift_ondisk::units::Bytes(counts.recovered_bytes()).human();
     line(
         out,
         &format!(
@@ -165,7 +165,7 @@ fn losses(out: &mut String, case: &Case) {
     for copy in case.copies.iter().filter(|copy| copy.counts.damaged > 0 || copy.counts.failed > 0) {
         let counts = &copy.counts;
         let text = format!(
-            "{}: {} damaged ({} bytes unreadable), {} not copied",
+            "{}: {} damaged ({} bytes lost), {} not copied",
             copy.source, counts.damaged, counts.lost_bytes, counts.failed
         );
         line(out, &text);

@@ -59,5 +59,9 @@ mod tests {
             ),
             "{told}"
         );
+        // A file with a name, and without one a whole and a damaged one: what is lost of that is lost once.
+        let damaged = Counts { damaged: 1, copied: 2, nameless: 1, bytes: 1000, lost_bytes: 100, ..Counts::default() };
+        let told = shares(&Counts { nameless_bytes: 200, ..damaged });
+        assert!(told.ends_with("counted as lost: 30.00 % of all bytes, 66.66 % of all files"), "{told}");
     }
 }

@@ -99,7 +99,8 @@ mod tests {
         fs::hard_link(at("disk.img"), at("hard.img")).unwrap();
         symlink("disk.img", at("soft.img")).unwrap();
         for same in ["disk.img", "hard.img", "soft.img", "../x/disk.img"] {
-            let same = at(&same.replace("../x", &format!("../{}", folder.path().file_name().unwrap().display())));
+            let same =
+                at(&same.replace("../x", &format!("../{}", folder.path().file_name().unwrap().to_string_lossy())));
             let error = ensure_apart(&same, &at("disk.img"), "source").unwrap_err().to_string();
             assert!(error.contains("source") && error.contains("disk.img"), "{error}");
         }

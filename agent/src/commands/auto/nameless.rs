@@ -4,6 +4,7 @@
 use super::Work;
 use super::volumes::Chosen;
 use crate::activate::bring_up::bring_up;
+use crate::activate::repaired_inodes;
 use crate::block::FileView;
 use crate::commands::Outcome;
 use crate::commands::text::say;
@@ -12,7 +13,8 @@ use crate::extract::copy::{self, Done, Job};
 use crate::extract::lost_found::FOLDER;
 use crate::extract::mount::{default_directory, mount_read_only, readable};
 use crate::fsck::{self, Way};
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 impl Work<'_> {
     /// Adds to a copy what a repair finds without a name.
@@ -49,12 +51,17 @@ impl Work<'_> {
             source: directory.join(FOLDER),
             target: tree.join(FOLDER),
             force: false,
+            suspicious: repaired_inodes::shown_at(&directory)?,
         };
         let found = copy::run(&job, &mut |line| crate::say::tell!("copy: {line}"));
+        // What was in lost+found before is met again, unless the repair took it away.
+        let is_there = |path: &Path| directory.join(path).symlink_metadata().is_ok();
+        let again: BTreeSet<PathBuf> =
+            done.lost_found.iter().map(|(path, _)| path).filter(|path| is_there(path)).cloned().collect();
         if let Err(errno) = nix::mount::umount(&directory) {
             log::warn!("{} cannot be unmounted: {errno}", directory.display());
         }
-        add(done, &found?);
+        add(done, &found?, &again);
         Ok(())
     }
 
@@ -73,14 +80,58 @@ impl Work<'_> {
     }
 }
 
-fn add(done: &mut Done, found: &Done) {
+/// Adds what was found in lost+found after a repair. `again` are the things that the first copy had met there already: they count
+/// as they were found the second time, once.
+fn add(done: &mut Done, found: &Done, again: &BTreeSet<PathBuf>) {
     let (all, new) = (&mut done.counts, &found.counts);
-    let whole = new.copied.saturating_add(new.identical);
+    let before: Vec<_> = done.lost_found.iter().filter(|(path, _)| again.contains(path)).collect();
+    before.iter().for_each(|(_, counts)| all.take_away(counts));
     all.add(new);
-    all.nameless = all.nameless.saturating_add(whole);
-    all.nameless_bytes = all.nameless_bytes.saturating_add(new.bytes);
-    done.losses.extend(found.losses.iter().cloned());
+    all.nameless = all.nameless.saturating_add(new.copied).saturating_add(new.identical);
+    all.nameless_bytes = all.nameless_bytes.saturating_add(new.recovered_bytes());
+    let missed = before.iter().filter(|(_, counts)| counts.damaged.saturating_add(counts.failed) > 0);
+    let told_before: Vec<String> = missed.map(|(path, _)| format!("{}: ", path.display())).collect();
+    done.losses.retain(|told| !told_before.iter().any(|begin| told.starts_with(begin)));
+    done.losses.extend(found.losses.iter().map(|told| format!("{FOLDER}/{told}")));
     done.losses.truncate(copy::MAX_LOSSES);
     done.took = done.took.saturating_add(found.took);
     done.verifying = done.verifying.saturating_add(found.verifying);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Counts;
+
+    #[test]
+    fn what_was_in_lost_and_found_before_counts_once() {
+        let tree = Counts { copied: 10, directories: 2, bytes: 1000, ..Counts::default() };
+        let whole = Counts { copied: 1, nameless: 1, bytes: 50, nameless_bytes: 50, ..Counts::default() };
+        let damaged = Counts { damaged: 1, bytes: 30, lost_bytes: 10, nameless_bytes: 20, ..Counts::default() };
+        let path = |number: u64| PathBuf::from(format!("{FOLDER}/#{number}"));
+        let lost_found = vec![(path(1), whole), (path(2), damaged), (path(3), whole)];
+        let mut counts = tree;
+        lost_found.iter().for_each(|(_, more)| counts.add(more));
+        let losses =
+            vec!["a: 1 of 2 bytes cannot be read".into(), format!("{FOLDER}/#2: 10 of 30 bytes cannot be read")];
+        let mut done = Done { counts, lost_found, losses, ..Done::default() };
+        // The repair took #3 away, and found two more; #1 and #2 are as they were.
+        let found =
+            Counts { identical: 1, copied: 2, damaged: 1, bytes: 50 + 30 + 200, lost_bytes: 10, ..Counts::default() };
+        let losses = vec!["#2: 10 of 30 bytes cannot be read".into()];
+        let found = Done { counts: found, losses, ..Done::default() };
+        add(&mut done, &found, &[path(1), path(2)].into());
+        let expected = Counts {
+            copied: 10 + 1 + 2,
+            identical: 1,
+            damaged: 1,
+            nameless: 4,
+            bytes: 1000 + 50 + 30 + 50 + 200,
+            lost_bytes: 10,
+            nameless_bytes: 50 + 50 + 20 + 200,
+            ..tree
+        };
+        assert_eq!(done.counts, expected);
+        assert_eq!(done.losses, ["a: 1 of 2 bytes cannot be read", "lost+found/#2: 10 of 30 bytes cannot be read"]);
+    }
 }

@@ -6,6 +6,7 @@ use super::Work;
 use super::volumes::Chosen;
 use crate::activate::bring_up::bring_up;
 use crate::activate::plan::Wish;
+use crate::activate::repaired_inodes;
 use crate::block::FileView;
 use crate::case::{self, Counts};
 use crate::commands::text::say;
@@ -49,7 +50,7 @@ impl Work<'_> {
                 }
             };
             names.add(&snapshot.name, &directory, &nameless);
-            let whole: Vec<PathBuf> = missing.iter().filter(|path| is_whole(&directory.join(path))).cloned().collect();
+            let whole: Vec<PathBuf> = missing.iter().filter(|path| is_whole(&directory, path)).cloned().collect();
             missing.retain(|path| !whole.contains(path));
             let told = self.older_forms(&snapshot, &directory, &whole, tree, fetch);
             if let Err(errno) = nix::mount::umount(&directory) {
@@ -98,7 +99,8 @@ impl Work<'_> {
             let folder = tree.join(FETCHED).join(snapshot.name.replace('/', "-"));
             let target = path.parent().map_or(folder.clone(), |parent| folder.join(names.target(parent)));
             let name = format!("{}:{}", snapshot.name, path.display());
-            let job = Job { name, source: directory.join(path), target, force: true };
+            let suspicious = repaired_inodes::shown_at(directory)?;
+            let job = Job { name, source: directory.join(path), target, force: true, suspicious };
             let Counts { copied, identical, .. } = copy::run(&job, &mut |_| {})?.counts;
             if copied.saturating_add(identical) == 1 {
                 let shown = job.target.strip_prefix(&self.target.folder).unwrap_or(&job.target);

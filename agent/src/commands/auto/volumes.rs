@@ -4,15 +4,15 @@ use super::{Args, Work};
 use crate::activate::bring_up::{Active, bring_up};
 use crate::activate::plan::Wish;
 use crate::activate::session::{Candidate, Session};
-use crate::activate::{stack, volume_overlay};
+use crate::activate::{repaired_inodes, stack, volume_overlay};
 use crate::block::FileView;
-use crate::case::{self, Copied, Mounted};
+use crate::case::{self, ChunkMap, Copied, Mounted};
 use crate::commands::scan::is_internal;
 use crate::commands::text::say;
 use crate::commands::{Failure, Outcome, activate, fsck};
 use crate::ext4::{Probe, lost_superblock, probe};
 use crate::extract::copy::{self, Done, Job};
-use crate::extract::image;
+use crate::extract::image::{self, Image};
 use crate::extract::mount::{default_directory, mount_read_only, readable};
 use crate::extract::room;
 use crate::extract::userland;
@@ -125,7 +125,8 @@ impl Work<'_> {
             Err(error) => return self.failed(&volume.name, &error),
         };
         let target = self.target.folder.join(image::file_name(&volume.name));
-        let job = Job { name: volume.name.clone(), source: directory.clone(), target, force: false };
+        let suspicious = repaired_inodes::shown_at(&directory)?;
+        let job = Job { name: volume.name.clone(), source: directory.clone(), target, force: false, suspicious };
         // A volume that is too large for the target keeps no smaller one from it.
         let room = room::check(&directory, &job.target);
         let done = room.is_ok().then(|| copy::run(&job, &mut |line| crate::say::tell!("copy: {line}")));
@@ -194,7 +195,8 @@ impl Work<'_> {
     fn without_mount(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
         say!("  its files are read without the kernel");
         let target = self.target.folder.join(image::file_name(&volume.name));
-        let job = Job { name: volume.name.clone(), source: device.to_owned(), target, force: false };
+        let (name, suspicious) = (volume.name.clone(), repaired_inodes::of(device)?);
+        let job = Job { name, source: device.to_owned(), target, force: false, suspicious };
         match userland::copy(&job, &mut |line| crate::say::tell!("copy: {line}")) {
             Ok(done) => self.copied(volume, done),
             // Nobody can read its files here, but what is on it must not stay behind.
@@ -223,13 +225,15 @@ impl Work<'_> {
     /// A volume without a file system, as an image file.
     fn image(&mut self, volume: &Chosen, device: &Path) -> anyhow::Result<()> {
         let target = self.target.folder.join(format!("{}.img", image::file_name(&volume.name)));
-        // Another volume may fit.
-        if let Err(error) = image::check(device, &self.target.folder) {
-            return self.failed(&volume.name, &error);
-        }
-        let done = image::copy(device, &target)?;
+        let expected = case::load()?.and_then(|case| ChunkMap::held(&case.chunk_maps, &volume.name));
+        let done = match image::copy(&Image { device, volume: &volume.name, target: &target, expected }) {
+            // Another volume may fit.
+            Err(error) if error.is::<image::Refused>() => return self.failed(&volume.name, &error),
+            done => done?,
+        };
         self.outcome = self.outcome.and(copy::outcome(&done.counts));
-        say!("{}: copied and read back, {} bytes of it lost", volume.name, done.counts.lost_bytes);
+        let what = if done.was_there { "was there already, read back" } else { "copied and read back" };
+        say!("{}: {what}, {} bytes of it lost", volume.name, done.counts.lost_bytes);
         let manifest = self.target.name_on_target(&self.target_name, &done.path);
         let copied = Copied {
             source: volume.name.clone(),
@@ -394,7 +398,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let source = folder.path().join("volume.img");
         std::fs::write(&source, vec![0; 1 << 20]).unwrap();
-        let job = Job { name: "vg1/lv1".into(), source, target: folder.path().join("out"), force: false };
+        let target = folder.path().join("out");
+        let job = Job { name: "vg1/lv1".into(), source, target, force: false, suspicious: [].into() };
         assert!(is_unusable(&userland::copy(&job, &mut |_| {}).unwrap_err()));
         let missing = Job { source: folder.path().join("missing"), ..job };
         assert!(!is_unusable(&userland::copy(&missing, &mut |_| {}).unwrap_err()));

@@ -1,6 +1,6 @@
 //! Whatever is no directory: files, further names of files, symbolic links.
 
-use super::{Copy, Job, Place, Stop};
+use super::{Copy, Job, Place, Stop, Weight};
 use crate::extract::attributes::CLOCK_STEP;
 use crate::extract::file::{self, Content, Nowhere, hex};
 use crate::extract::kind::Kind;
@@ -9,7 +9,7 @@ use crate::pace;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// No file of ext4 is larger than 16 TiB: more is damage, and would take for ever to read.
 pub(super) const MAX_FILE: u64 = 16 << 40;
@@ -31,7 +31,7 @@ impl Copy<'_> {
             // Its other names must find it.
             Ok(None) if found.nlink() > 1 || self.batch.is_full() => self.settle(),
             Ok(None) => Ok(()),
-            Err(stop) => self.ledger.stopped(&place.path, "file", stop),
+            Err(stop) => self.ledger.file_stopped(&place.path, Weight::of(found), stop),
         }
     }
 
@@ -41,10 +41,13 @@ impl Copy<'_> {
             return Ok(false);
         };
         let entry = Entry { size: found.len(), mtime: found.mtime(), ..place.entry("hardlink", State::Copied) };
-        self.ledger.links_again(self.kind, first, place, entry)
+        self.ledger.links_again(self.kind, first, place, Weight::of(found), entry)
     }
 
     fn symlink(&mut self, place: &Place, found: &Metadata) -> anyhow::Result<()> {
+        if let Some(why) = self.job.doubt(Some(found.ino())) {
+            return self.ledger.lost(&place.path, "symlink", why);
+        }
         let leads_to = match std::fs::read_link(&place.source) {
             Ok(leads_to) => leads_to,
             Err(error) => return self.ledger.lost(&place.path, "symlink", &format!("cannot be read: {error}")),
@@ -57,11 +60,18 @@ impl Copy<'_> {
 
     /// Writes a file into the batch, `None`; or tells that it is on the target already.
     fn file(&mut self, place: &Place, found: &Metadata) -> Result<Option<Entry>, Stop> {
-        let entry = Entry { size: found.len(), mtime: found.mtime(), ..place.entry("file", State::Copied) };
+        let doubt = self.job.doubt(Some(found.ino()));
+        let why = doubt.map(str::to_owned);
+        let entry = Entry { size: found.len(), mtime: found.mtime(), why, ..place.entry("file", State::Copied) };
         fits(self.kind, found.len())?;
         let input = File::options().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(&place.source);
         let input = input.map_err(|error| Stop::File(State::Damaged, format!("cannot be opened: {error}")))?;
         let content = || file::read(&input, found.len(), &mut Nowhere).ok();
+        // Nothing on the target is the same as a file of which nobody knows what it was.
+        if doubt.is_some() {
+            self.batch.write(&input, place, found, entry)?;
+            return Ok(None);
+        }
         if let Some(sha256) = already(self.job, &self.ledger.manifest, place, &entry, content)? {
             return Ok(Some(Entry { state: State::Identical, sha256: Some(sha256), ..entry }));
         }
@@ -110,14 +120,28 @@ pub(in crate::extract) fn already(
     Err(Stop::File(State::Failed, why.to_owned()))
 }
 
-/// Whether this is a file, and every byte of it can be read.
-pub fn is_whole(path: &Path) -> bool {
-    let whole = || -> io::Result<bool> {
+/// Whether this is a file below `root` that no link leads to, and every byte of it can be read.
+pub fn is_whole(root: &Path, path: &Path) -> bool {
+    let whole = |path: &Path| -> io::Result<bool> {
         let file = File::options().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path)?;
         let found = file.metadata()?;
         Ok(found.is_file() && found.len() <= MAX_FILE && file::read(&file, found.len(), &mut Nowhere)?.lost.is_empty())
     };
-    whole().unwrap_or(false)
+    without_links(root, path).is_some_and(|path| whole(&path).unwrap_or(false))
+}
+
+/// `root/path`, where every part of the way is a directory and no link: a link may lead out of the root, to a file of this very
+/// machine. Opening a file without following links looks at the last part of its path only.
+fn without_links(root: &Path, path: &Path) -> Option<PathBuf> {
+    let mut way = root.to_owned();
+    for part in path.components() {
+        let Component::Normal(name) = part else { return None };
+        if !std::fs::symlink_metadata(&way).is_ok_and(|found| found.is_dir()) {
+            return None;
+        }
+        way.push(name);
+    }
+    (way != root).then_some(way)
 }
 
 /// The hash when both files hold the same.

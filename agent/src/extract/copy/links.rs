@@ -1,6 +1,6 @@
 //! Further names of files, and symbolic links, as far as the target has them.
 
-use super::{Ledger, Place, judge};
+use super::{Ledger, Place, Weight, judge};
 use crate::extract::kind::Kind;
 use crate::extract::manifest::{Entry, State};
 use std::io::{self, ErrorKind};
@@ -15,6 +15,7 @@ impl Ledger {
         kind: Kind,
         first: &Path,
         place: &Place,
+        weight: Weight,
         entry: Entry,
     ) -> anyhow::Result<bool> {
         let same = same_file(first, &place.target);
@@ -30,7 +31,7 @@ impl Ledger {
             return Ok(false);
         }
         let entry = Entry { state: if same { State::Identical } else { State::Copied }, ..entry };
-        self.count(&entry);
+        self.count(&place.path, weight, &entry);
         self.note(place, &entry)?;
         Ok(true)
     }

@@ -1,11 +1,12 @@
 //! What was gathered gets its attributes and its names, once it was read back.
 
-use super::{Copy, MAX_LINKS, Place, Stop, judge};
+use super::{Copy, MAX_LINKS, Place, Stop, Weight, judge};
 use crate::extract::attributes;
 use crate::extract::batch::Written;
-use crate::extract::file::{Content, LostRange, hex};
+use crate::extract::file::{Content, hex};
 use crate::extract::manifest::{Entry, State};
-use crate::extract::names;
+use crate::extract::walk::names_in;
+use std::ffi::OsString;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,9 @@ impl Copy<'_> {
     fn name(&mut self, written: &Written) -> Result<(), Stop> {
         let place = &written.place;
         self.attributes(&place.source, &written.found, &written.part);
-        let named = Named::of(place, &written.content.lost);
+        let is_damaged = is_damaged(&written.entry, &written.content);
+        let damaged = is_damaged.then(|| self.damaged_name(place));
+        let named = Named::of(place, damaged);
         std::fs::rename(&written.part, &named.target).map_err(|error| judge(error, "it cannot be given its name"))?;
         let entry = named.entry(&written.entry, &written.content);
         self.settled(place, &written.found, &entry).map_err(Stop::Target)
@@ -56,12 +59,27 @@ impl Copy<'_> {
         if whole && found.nlink() > 1 && self.links.len() < MAX_LINKS {
             self.links.insert((found.dev(), found.ino()), place.target.clone());
         }
-        self.ledger.settled(place, entry)
+        self.ledger.settled(place, Weight::of(found), entry)
+    }
+
+    /// The name that a damaged file gets.
+    fn damaged_name(&mut self, place: &Place) -> OsString {
+        // Of a directory that cannot be read whole, the names that can be read: no others are copied from it.
+        let list = |directory: &Path| {
+            let entries = std::fs::read_dir(self.root.join(directory));
+            entries.map(|entries| names_in(entries).0).unwrap_or_default()
+        };
+        self.damaged_names.name(place, &mut self.names, list)
     }
 
     pub(super) fn attributes(&mut self, source: &Path, found: &Metadata, target: &Path) {
         attributes::transfer(source, found, target).count(&mut self.ledger.done.counts);
     }
+}
+
+/// Whether a file that was read is not whole, or cannot be taken for whole.
+pub(in crate::extract) fn is_damaged(known: &Entry, content: &Content) -> bool {
+    !content.lost.is_empty() || known.why.is_some()
 }
 
 /// The name that a file which was written gets: another one where parts of it are lost.
@@ -73,11 +91,11 @@ pub(in crate::extract) struct Named {
 }
 
 impl Named {
-    pub(in crate::extract) fn of(place: &Place, lost: &[LostRange]) -> Self {
-        let name = place.target.file_name().unwrap_or_default();
-        let (state, target) = match lost.is_empty() {
-            true => (State::Copied, place.target.clone()),
-            false => (State::Damaged, place.target.with_file_name(names::damaged(name))),
+    /// `damaged` is the name of a file that is not whole.
+    pub(in crate::extract) fn of(place: &Place, damaged: Option<OsString>) -> Self {
+        let (state, target) = match damaged {
+            None => (State::Copied, place.target.clone()),
+            Some(name) => (State::Damaged, place.target.with_file_name(name)),
         };
         let written_as = target.file_name().filter(|name| Some(*name) != place.path.file_name());
         let written_as = written_as.map(|name| name.to_string_lossy().into_owned());

@@ -1,12 +1,12 @@
 //! Whatever a directory holds: directories, files, further names of files, symbolic links.
 
-use super::{Work, attributes, path_of};
+use super::{Work, attributes, list, path_of};
 use crate::ext4::Found;
-use crate::extract::copy::{MAX_LINKS, Named, Place, Stop, already, fits, judge};
+use crate::extract::copy::{MAX_LINKS, Named, Place, Stop, Weight, already, fits, is_damaged, judge};
 use crate::extract::file::Nowhere;
 use crate::extract::manifest::{Entry, State};
 use ext4_view::{DirEntry, Metadata};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -44,7 +44,11 @@ impl Work<'_> {
             }
             return Ok(());
         }
+        let doubt = self.job.doubt(number.map(u64::from));
         if found.is_symlink() {
+            if let Some(why) = doubt {
+                return self.ledger.lost(&place.path, "symlink", why);
+            }
             return self.symlink(&place, entry, seen);
         }
         if !found.file_type().is_regular_file() {
@@ -52,7 +56,7 @@ impl Work<'_> {
         }
         // Only files with more names than this one are looked for, or remembered.
         let several = self.inodes.as_ref().zip(seen.1).is_some_and(|(inodes, inode)| inodes.can_link(inode));
-        self.shared(&place, entry, seen, number.filter(|_| several))
+        self.shared(&place, entry, seen, (number.filter(|_| several), doubt))
     }
 
     /// On a target of Windows, this name in other letters is this name.
@@ -61,24 +65,32 @@ impl Work<'_> {
         name == PART || (self.kind.is_of_windows() && name.eq_ignore_ascii_case(PART))
     }
 
-    /// A file; `number` is that of its inode when it has several names. All but the first become links.
-    fn shared(&mut self, place: &Place, entry: &DirEntry, seen: Seen<'_>, number: Option<u32>) -> anyhow::Result<()> {
-        let known =
-            |kind| Entry { size: seen.0.len(), mtime: seen.0.modified().seconds(), ..place.entry(kind, State::Copied) };
+    /// A file; `number` is that of its inode when it has several names. All but the first become links. `doubt` tells why it is
+    /// not taken for whole.
+    fn shared(
+        &mut self,
+        place: &Place,
+        entry: &DirEntry,
+        seen: Seen<'_>,
+        (number, doubt): (Option<u32>, Option<&str>),
+    ) -> anyhow::Result<()> {
+        let (size, mtime, why) = (seen.0.len(), seen.0.modified().seconds(), doubt.map(str::to_owned));
+        let known = |kind| Entry { size, mtime, why: why.clone(), ..place.entry(kind, State::Copied) };
+        let weight = Weight { size: seen.0.len(), number: number.map(|number| (0, number.into())) };
         if let Some(first) = number.and_then(|number| self.links.get(&number)) {
-            if self.ledger.links_again(self.kind, first, place, known("hardlink"))? {
+            if self.ledger.links_again(self.kind, first, place, weight, known("hardlink"))? {
                 return Ok(());
             }
         }
         let copied = match self.file(place, entry, seen, known("file")) {
             Ok(copied) => copied,
-            Err(stop) => return self.ledger.stopped(&place.path, "file", stop),
+            Err(stop) => return self.ledger.file_stopped(&place.path, weight, stop),
         };
         let whole = copied.state != State::Damaged;
         if let Some(number) = number.filter(|_| whole && self.links.len() < MAX_LINKS) {
             self.links.insert(number, place.target.clone());
         }
-        self.ledger.settled(place, &copied)
+        self.ledger.settled(place, weight, &copied)
     }
 
     fn symlink(&mut self, place: &Place, entry: &DirEntry, seen: Seen<'_>) -> anyhow::Result<()> {
@@ -100,21 +112,31 @@ impl Work<'_> {
         fits(self.kind, size)?;
         let open = || self.system.open(&entry.path());
         let mut input = open().map_err(|error| Stop::File(State::Damaged, error.to_string()))?;
+        // Nothing on the target is the same as a file of which nobody knows what it was.
+        let is_sure = known.why.is_none();
         let content = || self.read(entry, &mut open().ok()?, size, &mut Nowhere).ok();
-        if let Some(sha256) = already(self.job, &self.ledger.manifest, place, &known, content)? {
+        let same = is_sure.then(|| already(self.job, &self.ledger.manifest, place, &known, content)).transpose()?;
+        if let Some(sha256) = same.flatten() {
             return Ok(Entry { state: State::Identical, sha256: Some(sha256), ..known });
         }
         let part = place.target.with_file_name(PART);
         let written = self.write(entry, &mut input, size, &part);
         let named = written.and_then(|written| {
             self.attributes(seen, &part);
-            let named = Named::of(place, &written.content.lost);
+            let damaged = is_damaged(&known, &written.content).then(|| self.damaged_name(place));
+            let named = Named::of(place, damaged);
             std::fs::rename(&part, &named.target).map_err(|error| judge(error, "it cannot be given its name"))?;
             Ok(named.entry(&known, &written.content))
         });
         named.inspect_err(|_| {
             let _ = std::fs::remove_file(&part);
         })
+    }
+
+    /// The name that a damaged file gets.
+    fn damaged_name(&mut self, place: &Place) -> OsString {
+        let list = |directory: &Path| list(&self.system, directory.as_os_str().as_bytes()).names();
+        self.damaged_names.name(place, &mut self.names, list)
     }
 
     /// Without an inode, what it may have had of extended attributes and other names counts as lost.

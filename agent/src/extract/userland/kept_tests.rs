@@ -177,9 +177,21 @@ fn a_name_without_a_number_is_counted() {
     let (kind, ledger) = (Kind::Unix, Ledger::begin(&job).unwrap());
     let (inodes, names) = (Numbers::open(&view, &mark), Names::given(kind));
     let mut tell = |_: &str| {};
-    let links = HashMap::new();
-    let mut work =
-        Work { system, view: &view, mark, inodes, links, job: &job, kind, names, ledger, things: 0, tell: &mut tell };
+    let (links, damaged_names) = (HashMap::new(), DamagedNames::new(kind));
+    let mut work = Work {
+        system,
+        view: &view,
+        mark,
+        inodes,
+        links,
+        job: &job,
+        kind,
+        names,
+        damaged_names,
+        ledger,
+        things: 0,
+        tell: &mut tell,
+    };
     work.directory(&mut Vec::new(), None, 0).unwrap();
     // lost+found, photos, its two names, alone, holes and link.
     let others = u64::from(!nix::unistd::geteuid().is_root());
