@@ -3,6 +3,7 @@
 //! One JSON file, replaced atomically and under a lock, so that two verbs at once, or a power cut, never leave half of it.
 //! Verbs append to it; `report` tells it.
 
+pub mod beside;
 mod chunk_map;
 mod counts;
 mod found;

@@ -7,7 +7,7 @@ use crate::activate::is_appliance;
 use crate::activate::repaired_inodes;
 use crate::activate::session::Session;
 use crate::activate::volume_overlay;
-use crate::case::{self, ChunkMap, Copied};
+use crate::case::{self, ChunkMap, Copied, beside};
 use crate::commands::text::{print_object, say};
 use crate::extract::copy::{Job, outcome, run as copy};
 use crate::extract::image::{self, Image};
@@ -78,13 +78,20 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let sources = session.as_ref().map(Session::sources).unwrap_or_default();
     let target = target::open(&args.target, &sources)?;
     let result = copy_to(&args, source, session.as_mut(), &target);
-    let released = target.release();
-    if let Err(error) = result.as_ref().map(drop).and(released.as_ref().map(drop)) {
-        case::keep(|case| case.note(format!("copying {} to {} failed: {error:#}", args.source, args.target)))?;
+    let failed = |error: &anyhow::Error| format!("copying {} to {} failed: {error:#}", args.source, args.target);
+    case::keep(|case| match &result {
+        Ok(done) => case.copied(done.clone()),
+        Err(error) => case.note(failed(error)),
+    })?;
+    if is_appliance() {
+        beside::save_on_target(&target.folder);
     }
+    let released = target.release();
     let done = result?;
-    released?;
-    case::keep(|case| case.copied(done.clone()))?;
+    if let Err(error) = released {
+        case::keep(|case| case.note(failed(&error)))?;
+        return Err(error);
+    }
     tell(&done, args.json)?;
     Ok(outcome(&done.counts))
 }

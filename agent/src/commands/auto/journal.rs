@@ -1,17 +1,12 @@
 //! The case on the target disk, so that a power cut or a reboot loses nothing.
 
+use crate::case::beside::{self, FILE, FOLDER};
 use crate::case::{self, AutoState, Case};
 use crate::commands::text::say;
 use crate::commands::{Failure, Outcome};
 use crate::inventory::Inventory;
 use anyhow::Context;
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-
-/// Folder of the case on the target.
-const FOLDER: &str = "tierlift-case";
-const FILE: &str = "case.json";
 
 /// The case on the target.
 #[derive(Debug)]
@@ -73,18 +68,7 @@ impl Journal {
 
     /// Writes the case to the target, whole or not at all.
     pub(super) fn save(&self) -> anyhow::Result<()> {
-        let Some(case) = case::load()? else { return Ok(()) };
-        if let Err(error) = case::programs::save_log(&self.folder) {
-            log::warn!("the log of programs cannot be put on the target: {error}");
-        }
-        let (path, part) = (self.folder.join(FILE), self.folder.join("case.json.part"));
-        let write = || -> std::io::Result<()> {
-            let mut file = File::create(&part)?;
-            file.write_all(&serde_json::to_vec_pretty(&case)?)?;
-            file.sync_all()?;
-            std::fs::rename(&part, &path)
-        };
-        write().with_context(|| format!("{} cannot be written: is the target full?", path.display()))
+        beside::save(&self.folder)
     }
 }
 

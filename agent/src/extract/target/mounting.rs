@@ -2,6 +2,7 @@
 
 use super::refusal;
 use crate::activate::{ioctl, is_appliance, signature, sysfs};
+use crate::case::beside;
 use crate::extract::manifest;
 use crate::say::tell;
 use anyhow::Context;
@@ -12,8 +13,6 @@ use std::path::{Path, PathBuf};
 
 /// Where a target disk is mounted.
 pub const MOUNT_POINT: &str = "/mnt/target";
-/// What `auto` calls the folder of its case on the target.
-const CASE_FOLDER: &str = "tierlift-case";
 /// Names in a folder that are looked at for what an earlier copy left.
 const MOST_NAMES: usize = 100_000;
 
@@ -130,7 +129,7 @@ fn holds_work(folder: &Path) -> bool {
     let entries = std::fs::read_dir(folder).into_iter().flatten().take(MOST_NAMES);
     entries.flatten().any(|entry| {
         let (name, is_folder) = (entry.file_name(), entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        if is_folder { name == CASE_FOLDER } else { name.to_string_lossy().starts_with(manifest::PREFIX) }
+        if is_folder { name == beside::FOLDER } else { name.to_string_lossy().starts_with(manifest::PREFIX) }
     })
 }
 
