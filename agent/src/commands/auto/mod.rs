@@ -3,6 +3,7 @@
 //! Every step is one of the verbs' own and can be done again: what is on the target already is only compared. So a run that
 //! was cut short goes on where it was, and one that was finished changes nothing.
 
+mod choice;
 mod journal;
 mod lost_inodes;
 mod nameless;
@@ -107,7 +108,7 @@ fn on_target(
         say!("This recovery was begun with other choices of how volume groups are read; they are taken again.");
         session = args.disks.look()?;
     }
-    let wanted = volumes::named(&mut session, args);
+    let wanted = choice::named(&mut session, args);
     if let Some(outcome) = journal.finished(&wanted, args.from_snapshots).filter(|_| !args.again) {
         say!("This recovery was finished before: nothing is done. The report is in {}.", journal.folder().display());
         say!("--again compares everything once more.");
