@@ -262,6 +262,14 @@ impl Case {
         self.failures.push(FailedVolume { volume: volume.to_owned(), why: why.to_owned() });
     }
 
+    /// Forgets how a volume, or a part of it, failed before: it is tried again.
+    pub fn tries_again(&mut self, volume: &str) {
+        let of_volume = |name: &str| {
+            name.split_once(": ").map_or(name, |(name, _)| name).trim_start_matches("A part of ") == volume
+        };
+        self.failures.retain(|failure| !of_volume(&failure.volume));
+    }
+
     /// Goes on with an earlier case: what that had is kept, and what this machine did since its start comes behind it.
     pub fn continue_from(&mut self, mut earlier: Self) {
         earlier.inventory = self.inventory.take().or(earlier.inventory);
@@ -375,6 +383,11 @@ mod tests {
         assert!(!now.activations[0].active && now.events.iter().any(|event| event.what == "looked"));
         now.copied(copied("vg1/lv2"));
         assert!(now.failures.is_empty(), "what is copied has not failed any more");
+        for name in ["A part of vg1/lv1", "vg1/lv1: files without a name", "vg1/lv10"] {
+            now.failed(name, "a disk is missing");
+        }
+        now.tries_again("vg1/lv1");
+        assert_eq!(now.failures.iter().map(|failure| failure.volume.as_str()).collect::<Vec<_>>(), ["vg1/lv10"]);
     }
 
     #[test]

@@ -46,6 +46,7 @@ impl Work<'_> {
     /// One volume's whole way. What fails is told and does not stop the others, unless the target cannot take more.
     pub(super) fn recover(&mut self, volume: &Chosen, fetch: bool) -> anyhow::Result<()> {
         say!("\n{}:", volume.name);
+        case::keep(|case| case.tries_again(&volume.name))?;
         if self.nothing_is_left(volume)? {
             self.outcome = self.outcome.and(Outcome::DAMAGE);
             let why = "nothing of it is left: of what it was made of, not one piece can be found any more";
