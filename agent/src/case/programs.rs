@@ -6,7 +6,7 @@
 use super::store::location;
 use crate::activate::is_appliance;
 use jiff::Timestamp;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -48,8 +48,20 @@ pub fn ran(command: &Command, status: ExitStatus, said: &[u8]) {
 
 /// Keeps that a verb of this program, the one this process was started for, began, or how it ended.
 pub fn verb(state: &str) {
-    let words: Vec<String> = std::env::args_os().skip(1).map(quoted).collect();
-    append(&format!("tierlift {}", words.join(" ")), state, b"");
+    append(&format!("tierlift {}", shown(std::env::args_os().skip(1).collect())), state, b"");
+}
+
+/// The words of a verb. What is typed into a shell may be a password: of that only the program is kept.
+fn shown(words: Vec<OsString>) -> String {
+    let is_shell = words.first().is_some_and(|verb| verb == "shell");
+    let kept = if is_shell { 1 } else { usize::MAX };
+    let is_program = |word: &&OsString| *word != "--";
+    let mut text: Vec<String> = words.iter().take(kept).map(quoted).collect();
+    if is_shell {
+        text.extend(words.iter().skip(1).find(is_program).map(quoted));
+        text.push("...".to_owned());
+    }
+    text.join(" ")
 }
 
 fn line_of(command: &Command) -> String {
@@ -177,6 +189,14 @@ mod tests {
         assert!(
             text.ends_with(b"nothing after this is kept)\n") && text.len() < usize::try_from(MAX_LOG).unwrap() + 100
         );
+    }
+
+    #[test]
+    fn what_is_typed_into_a_shell_is_not_kept() {
+        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(shown(words("shell -- sh -c secret")), "shell sh ...");
+        assert_eq!(shown(words("shell")), "shell ...");
+        assert_eq!(shown(words("copy vg1/lv1 /dev/sdb")), "copy vg1/lv1 /dev/sdb");
     }
 
     #[test]
