@@ -79,8 +79,13 @@ impl Wanted {
     /// Gives it to `to`, with the extended attributes that `extended` gives; that answers whether all of them came over.
     pub(super) fn give(&self, to: &Path, extended: impl FnOnce() -> bool) -> Dropped {
         let (owner, group) = (Uid::from_raw(self.owner), Gid::from_raw(self.group));
-        // What they answer is not enough to go by: FAT and exFAT take a mode without a complaint and keep another.
-        let _ = fchownat(nix::fcntl::AT_FDCWD, to, Some(owner), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW);
+        // A look is cheap, a change is not. What changes answer is not enough to go by: FAT and exFAT take a mode without a complaint
+        // and keep another.
+        let is_owned =
+            std::fs::symlink_metadata(to).is_ok_and(|there| (there.uid(), there.gid()) == (self.owner, self.group));
+        if !is_owned {
+            let _ = fchownat(nix::fcntl::AT_FDCWD, to, Some(owner), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW);
+        }
         let extended = !extended();
         if let Some(mode) = self.mode {
             // After the owner, because a change of owner takes the set-id bits away.

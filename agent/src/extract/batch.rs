@@ -19,6 +19,8 @@ const FOLDER: &str = ".tierlift-parts";
 /// What a power cut may cost.
 const MOST_BYTES: u64 = 64 << 20;
 const MOST_FILES: usize = 512;
+/// Files up to this size are small: 1 MiB.
+const SMALL: u64 = 1 << 20;
 
 /// A file that was written.
 pub(super) struct Written {
@@ -81,11 +83,17 @@ impl Batch {
         let (output, guard) = Unfinished::make(make, |_| part.clone())
             .map_err(|error| judge(error, "it cannot be made on the target"))?;
         let size = found.len();
-        let written = output
-            .set_len(size)
-            .map_err(|error| judge(error, "the target does not take files of this size"))
+        let long = || output.set_len(size).map_err(|error| judge(error, "the target does not take files of this size"));
+        // Small files get their length by what is written, which costs less; large ones before, where it may be refused.
+        let written = (size > SMALL)
+            .then(long)
+            .unwrap_or(Ok(()))
             .and_then(|()| {
                 file::read(input, size, &mut Sparse(&output)).map_err(|error| judge(error, "it cannot be written"))
+            })
+            .and_then(|content| {
+                let is_long = output.metadata().is_ok_and(|there| there.len() == size);
+                if is_long { Ok(content) } else { long().map(|()| content) }
             });
         let content = written.inspect_err(|_| {
             let _ = fs::remove_file(&part);
