@@ -292,7 +292,7 @@ fn a_person_at_the_prompt_with_the_readme() {
     assert!(transcript.is_ascii(), "{transcript}");
     // A path as a whole can be copied from the screen; everything else is broken between words.
     // Progress is written over itself.
-    let sentences = transcript.split(['\n', '\r']).filter(|line| line.trim().contains(' '));
+    let sentences = transcript.split(['\n', '\r', '\x1b']).filter(|line| line.trim().contains(' '));
     let widest = sentences.max_by_key(|line| line.trim_end().len()).unwrap();
     assert!(widest.trim_end().len() <= 80, "wider than a terminal: {widest}");
     assert!(transcript.contains("there is something to know about it"), "{transcript}");

@@ -154,7 +154,7 @@ pub(super) fn wanted(session: &Session, group: usize, wish: &Wish) -> anyhow::Re
 
 /// What a repair gives, with progress on stderr.
 pub(super) fn preview(session: &Session, wanted: &Wanted) -> anyhow::Result<Preview> {
-    let mut progress = Progress::new("reading all metadata", metadata_size(session, wanted)?);
+    let mut progress = Progress::new("metadata", metadata_size(session, wanted)?);
     repair::preview(&session.inventory, wanted, &mut |done| progress.update(Bytes(done)))
 }
 

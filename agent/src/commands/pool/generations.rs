@@ -31,7 +31,7 @@ struct Answer {
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let options = args.salvage.options(&args.meta, &DeviceGenerations::default())?;
     let view = args.meta.place.open()?;
-    let mut progress = Progress::new("reading all metadata", view.size());
+    let mut progress = Progress::new("metadata", view.size());
     let found = generations(view, &options, &mut |done| progress.update(Bytes(done)))
         .map_err(failure)
         .with_context(|| args.meta.place.to_string())?;

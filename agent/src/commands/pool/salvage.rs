@@ -54,7 +54,7 @@ impl SalvageArgs {
     pub(super) fn open(&self, meta: &Meta, devices: &DeviceGenerations) -> anyhow::Result<Salvage> {
         let options = self.options(meta, devices)?;
         let view = meta.place.open()?;
-        let mut progress = Progress::new("reading all metadata", view.size());
+        let mut progress = Progress::new("metadata", view.size());
         salvage(view, &options, &mut |done| progress.update(Bytes(done)))
             .map_err(failure)
             .with_context(|| meta.place.to_string())
