@@ -150,7 +150,7 @@ fn a_disk_with_ntfs_after_a_power_cut() {
         let write = format!(
             "echo 50 > /proc/sys/vm/dirty_expire_centisecs; echo 50 > /proc/sys/vm/dirty_writeback_centisecs; \
              blockdev --setrw {device} && mkdir -p /mnt/{name} && mount -t ntfs3 {device} /mnt/{name} && \
-             echo new > /mnt/{name}/new && sleep 3"
+             echo new > /mnt/{name}/new && sleep 6"
         );
         machine.shell(&write).unwrap().success().unwrap();
     }
