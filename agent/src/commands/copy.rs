@@ -79,19 +79,21 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let target = target::open(&args.target, &sources)?;
     let result = copy_to(&args, source, session.as_mut(), &target);
     let failed = |error: &anyhow::Error| format!("copying {} to {} failed: {error:#}", args.source, args.target);
-    case::keep(|case| match &result {
+    // Whatever becomes of the case: the disk is not left mounted.
+    let kept = case::keep(|case| match &result {
         Ok(done) => case.copied(done.clone()),
         Err(error) => case.note(failed(error)),
-    })?;
+    });
     if is_appliance() {
         beside::save_on_target(&target.folder);
     }
     let released = target.release();
     let done = result?;
     if let Err(error) = released {
-        case::keep(|case| case.note(failed(&error)))?;
+        case::keep(|case| case.failed(&args.source, &failed(&error)))?;
         return Err(error);
     }
+    kept?;
     tell(&done, args.json)?;
     Ok(outcome(&done.counts))
 }

@@ -78,8 +78,11 @@ impl Work<'_> {
         if let Err(error) = self.add_nameless(volume, &job.target, &mut done) {
             self.failed(&format!("{}: files without a name", volume.name), &error)?;
         }
-        self.tell_lost_inodes(volume, done.counts.damaged > 0)?;
+        let met_damage = done.counts.damaged > 0;
         self.copied(volume, done)?;
+        if let Err(error) = self.tell_lost_inodes(volume, met_damage) {
+            self.failed(&format!("A part of {}", volume.name), &error)?;
+        }
         self.look_for_older(volume, &job.target, &damaged, fetch)
     }
 
