@@ -17,8 +17,6 @@ use std::time::{Duration, Instant};
 const STEP: usize = 1 << 20;
 /// Pieces shorter than this may look like a mark by chance.
 const SHORT: usize = 64;
-/// Unreadable ranges kept apart; beyond that the last one grows over everything behind it.
-const MAX_LOST: usize = 10_000;
 
 /// A file that was written and read back, still without its name.
 pub(super) struct Written {
@@ -160,13 +158,7 @@ impl Output<'_> {
         if length == 0 {
             return;
         }
-        let full = self.lost.len() >= MAX_LOST;
-        match self.lost.last_mut() {
-            Some(last) if full || last.offset.saturating_add(last.length) == offset => {
-                last.length = offset.saturating_add(length).saturating_sub(last.offset);
-            }
-            _ => self.lost.push(LostRange { offset, length }),
-        }
+        file::lose(&mut self.lost, offset, length);
         let piece = [0; 4096];
         let mut left = length;
         while left > 0 {
