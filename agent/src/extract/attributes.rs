@@ -81,22 +81,26 @@ impl Wanted {
         let (owner, group) = (Uid::from_raw(self.owner), Gid::from_raw(self.group));
         // A look is cheap, a change is not. What changes answer is not enough to go by: FAT and exFAT take a mode without a complaint
         // and keep another.
-        let is_owned =
-            std::fs::symlink_metadata(to).is_ok_and(|there| (there.uid(), there.gid()) == (self.owner, self.group));
-        if !is_owned {
+        if self.look(to).owner {
             let _ = fchownat(nix::fcntl::AT_FDCWD, to, Some(owner), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW);
         }
         let extended = !extended();
-        if let Some(mode) = self.mode {
-            // After the owner, because a change of owner takes the set-id bits away.
-            let _ = std::fs::set_permissions(to, Permissions::from_mode(mode));
-        }
         let flags = UtimensatFlags::NoFollowSymlink;
         let _ = utimensat(nix::fcntl::AT_FDCWD, to, &self.accessed, &self.modified, flags);
-        Dropped { extended, ..self.differing(std::fs::symlink_metadata(to).ok().as_ref()) }
+        let mut dropped = self.look(to);
+        // At the end, because a change of owner takes the set-id bits away.
+        if let Some(mode) = self.mode.filter(|_| dropped.mode) {
+            let _ = std::fs::set_permissions(to, Permissions::from_mode(mode));
+            dropped = self.look(to);
+        }
+        Dropped { extended, ..dropped }
     }
 
     /// What is not on the target as it should be; all of it, when nobody can look.
+    fn look(&self, to: &Path) -> Dropped {
+        self.differing(std::fs::symlink_metadata(to).ok().as_ref())
+    }
+
     fn differing(&self, there: Option<&Metadata>) -> Dropped {
         let modified = self.modified.tv_sec();
         Dropped {
@@ -160,6 +164,22 @@ mod tests {
             let mut value = [0; 16];
             assert_eq!(lgetxattr(&to, "user.note", value.as_mut_slice()), Ok(5));
             assert_eq!(&value[..5], b"hello");
+        }
+    }
+
+    #[test]
+    fn modes_are_right_whatever_was_there() {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        std::fs::write(&from, "x").unwrap();
+        std::fs::write(&to, "x").unwrap();
+        for (wanted, there) in [(0o640, 0o640), (0o4711, 0o600), (0o2755, 0o2755), (0o400, 0o777)] {
+            std::fs::set_permissions(&from, Permissions::from_mode(wanted)).unwrap();
+            std::fs::set_permissions(&to, Permissions::from_mode(there)).unwrap();
+            // Only root gives files away, and a change of owner takes the set-id bits.
+            let _ = std::os::unix::fs::chown(&to, Some(4711), Some(4711));
+            assert_eq!(transfer(&from, &std::fs::metadata(&from).unwrap(), &to), Dropped::default());
+            assert_eq!(std::fs::metadata(&to).unwrap().mode() & MODE, wanted);
         }
     }
 

@@ -3,15 +3,16 @@
 //! Putting each file on the disk by itself would cost more than writing it. So files are gathered under numbers in a folder of their
 //! own, put on the disk together, read back, and only then given their names.
 
+use super::ahead;
 use super::copy::{Place, Stop, judge};
 use super::file::{self, Content, Nowhere, Sparse};
 use super::manifest::Entry;
 use crate::unfinished::Unfinished;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Folder on the target for files without their names.
@@ -19,6 +20,8 @@ const FOLDER: &str = ".tierlift-parts";
 /// What a power cut may cost.
 const MOST_BYTES: u64 = 64 << 20;
 const MOST_FILES: usize = 512;
+/// Permissions of a file, without the bits that a change of owner takes away.
+const PLAIN_MODE: u32 = 0o777;
 /// Files up to this size are small: 1 MiB.
 const SMALL: u64 = 1 << 20;
 
@@ -53,6 +56,8 @@ impl Batch {
     pub(super) fn begin(target: &Path) -> io::Result<Self> {
         let folder = target.join(FOLDER);
         fs::create_dir_all(&folder)?;
+        // A file system without modes has none of the files' either.
+        let _ = fs::set_permissions(&folder, Permissions::from_mode(0o700));
         let lock =
             Flock::lock(File::open(&folder)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
                 Errno::EWOULDBLOCK => {
@@ -79,7 +84,9 @@ impl Batch {
     pub(super) fn write(&mut self, input: &File, place: &Place, found: &Metadata, entry: Entry) -> Result<(), Stop> {
         let part = self.folder.join(self.next.to_string());
         self.next = self.next.saturating_add(1);
-        let make = || File::options().read(true).write(true).create_new(true).mode(0o600).open(&part);
+        // With its mode at once, which costs less than to change it: into the folder looks nobody else.
+        let mode = found.mode() & PLAIN_MODE;
+        let make = || File::options().read(true).write(true).create_new(true).mode(mode).open(&part);
         let (output, guard) = Unfinished::make(make, |_| part.clone())
             .map_err(|error| judge(error, "it cannot be made on the target"))?;
         let size = found.len();
@@ -130,15 +137,20 @@ impl Batch {
 }
 
 impl Written {
-    /// Compares what lies on the disk with what was read.
-    pub(super) fn read_back(&self) -> Result<(), Stop> {
-        let read = || -> io::Result<Content> {
-            let output = File::open(&self.part)?;
+    /// Opens what was written, and asks the disk for it.
+    pub(super) fn opened(self) -> (Self, io::Result<File>) {
+        let opened = File::open(&self.part).inspect(|output| {
             // So that reading back asks the disk and not the memory.
-            let _ = posix_fadvise(&output, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
-            file::read(&output, self.found.len(), &mut Nowhere)
-        };
-        let back = read().map_err(|error| judge(error, "it cannot be read back"))?;
+            let _ = posix_fadvise(output, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+            ahead::ask(output, self.found.len());
+        });
+        (self, opened)
+    }
+
+    /// Compares what lies on the disk with what was read.
+    pub(super) fn read_back(&self, opened: io::Result<File>) -> Result<(), Stop> {
+        let back = opened.and_then(|output| file::read(&output, self.found.len(), &mut Nowhere));
+        let back = back.map_err(|error| judge(error, "it cannot be read back"))?;
         if back.sha256 == self.content.sha256 && back.lost.is_empty() {
             return Ok(());
         }

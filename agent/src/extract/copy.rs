@@ -15,6 +15,7 @@ pub(super) use settle::{Named, is_damaged};
 use stop::full;
 pub(super) use stop::{Stop, judge};
 
+use super::ahead::{self, Ahead};
 use super::batch::Batch;
 use super::kind::Kind;
 use super::manifest::{Entry, State};
@@ -26,7 +27,8 @@ use crate::commands::Outcome;
 use crate::pace::Heartbeat;
 use anyhow::Context;
 use std::collections::{BTreeSet, HashMap};
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -219,13 +221,16 @@ impl<'a> Copy<'a> {
         if !found.is_dir() {
             let name = self.job.source.file_name().context("the source has no name")?;
             let place = self.place(PathBuf::from(name));
-            return self.entry(place, &found);
+            return self.entry(place, &found, None);
         }
-        let walk =
-            Walk::new(&self.job.source).with_context(|| format!("{} cannot be read", self.job.source.display()))?;
+        let root = &self.job.source;
+        let walk = Walk::new(root).with_context(|| format!("{} cannot be read", root.display()))?;
+        // What an earlier copy knows is hardly read again.
+        let known = self.ledger.manifest.known_paths();
+        let walk = Ahead::of(walk.map(|met| ahead::met(root, met, |path| known.get(path).is_none())));
         // Directories that could not be made on the target, and with them everything inside.
         let mut closed: Option<PathBuf> = None;
-        for met in walk {
+        for (met, file) in walk {
             self.ledger.keep();
             let path = path_of(&met).to_owned();
             if closed.as_ref().is_some_and(|closed| path.starts_with(closed)) {
@@ -234,7 +239,7 @@ impl<'a> Copy<'a> {
                 }
                 continue;
             }
-            if !self.met(met)? {
+            if !self.met(met, file)? {
                 closed = Some(path);
             }
         }
@@ -247,8 +252,8 @@ impl<'a> Copy<'a> {
         Place { path, source, target }
     }
 
-    /// Deals with one thing on the way; `false` when a directory could not be made.
-    fn met(&mut self, met: Met) -> anyhow::Result<bool> {
+    /// Deals with one thing on the way, a file that was opened already or not; `false` when a directory could not be made.
+    fn met(&mut self, met: Met, file: Option<io::Result<File>>) -> anyhow::Result<bool> {
         match met {
             Met::Enter(path) => return self.directory(path),
             Met::Leave(path, found) => {
@@ -263,7 +268,7 @@ impl<'a> Copy<'a> {
             }
             Met::Entry(path, found) => {
                 let place = self.place(path);
-                self.entry(place, &found)?;
+                self.entry(place, &found, file)?;
             }
             Met::Broken(path, error) => self.ledger.lost(&path, "unknown", &format!("cannot be read: {error}"))?,
             Met::OtherFileSystem(path) => self.ledger.skipped(&path, "another file system is mounted here")?,

@@ -271,7 +271,7 @@ fn a_damaged_file_is_told_with_the_name_that_it_got() {
     let found = std::fs::metadata(&place.source).unwrap();
     // Shorter than its inode says: its end is lost.
     disks.put("src/12:30/end.", "all");
-    copy.entry(place, &found).unwrap();
+    copy.entry(place, &found, None).unwrap();
     copy.settle().unwrap();
     let counts = &copy.ledger.done.counts;
     assert_eq!((counts.damaged, counts.lost_bytes, counts.names_changed), (1, 6, 1));
@@ -319,7 +319,7 @@ fn changed_meanwhile(disks: &Disks, kind: Kind, paths: &[&str], change: impl FnO
     let places: Vec<Place> = paths.iter().map(|path| copy.place(path.into())).collect();
     let found: Vec<Metadata> = places.iter().map(|place| std::fs::metadata(&place.source).unwrap()).collect();
     change();
-    places.into_iter().zip(&found).for_each(|(place, found)| copy.entry(place, found).unwrap());
+    places.into_iter().zip(&found).for_each(|(place, found)| copy.entry(place, found, None).unwrap());
     copy.settle().unwrap();
     copy.ledger.done
 }

@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// What the names of all files of a manifest begin with, of finished ones and others.
 pub const PREFIX: &str = "tierlift-manifest";
@@ -133,7 +134,31 @@ pub struct Manifest {
     folder: PathBuf,
     source: String,
     lines: BufWriter<File>,
-    known: HashMap<[u8; 16], Known>,
+    known: Rc<KnownPaths>,
+}
+
+/// The files that earlier copies wrote and read back.
+#[derive(Debug, Default)]
+pub struct KnownPaths(HashMap<[u8; 16], Known>);
+
+impl KnownPaths {
+    /// What is known of a path below the root of the copy.
+    pub fn get(&self, path: &Path) -> Option<&Known> {
+        // Nothing to look up: no hash for it.
+        if self.0.is_empty() {
+            return None;
+        }
+        self.0.get(&key(path.as_os_str().as_bytes()))
+    }
+
+    fn add(&mut self, entry: &Entry) {
+        if let (State::Copied | State::Identical, Some(sha256)) = (entry.state, &entry.sha256) {
+            if self.0.len() < MAX_KNOWN {
+                let sha256 = sha256.clone();
+                self.0.insert(key(&entry.bytes()), Known { size: entry.size, mtime: entry.mtime, sha256 });
+            }
+        }
+    }
 }
 
 impl Manifest {
@@ -143,7 +168,7 @@ impl Manifest {
     /// When the folder holds a copy of something else and `force` was not given, or nothing can be written there.
     pub fn begin(folder: &Path, source: &str, force: bool) -> anyhow::Result<Self> {
         let (lines, old) = (folder.join(LINES), folder.join(OLD_LINES));
-        let mut known = HashMap::new();
+        let mut known = KnownPaths::default();
         for earlier in [&old, &lines] {
             if earlier.exists() {
                 read_lines(earlier, source, force, &mut known)?;
@@ -154,8 +179,12 @@ impl Manifest {
             std::fs::rename(&lines, &old).with_context(|| format!("{} cannot be renamed", lines.display()))?;
         }
         let file = File::create(&lines).with_context(|| format!("{} cannot be made", lines.display()))?;
-        let mut manifest =
-            Self { folder: folder.to_owned(), source: source.to_owned(), lines: BufWriter::new(file), known };
+        let mut manifest = Self {
+            folder: folder.to_owned(),
+            source: source.to_owned(),
+            lines: BufWriter::new(file),
+            known: Rc::new(known),
+        };
         let head = Head { schema: SCHEMA.to_owned(), source: source.to_owned() };
         manifest.line(&head)?;
         Ok(manifest)
@@ -163,11 +192,12 @@ impl Manifest {
 
     /// What an earlier copy knew of a path.
     pub fn known(&self, path: &Path) -> Option<&Known> {
-        // Nothing to look up: no hash for it.
-        if self.known.is_empty() {
-            return None;
-        }
-        self.known.get(&key(path.as_os_str().as_bytes()))
+        self.known.get(path)
+    }
+
+    /// What earlier copies knew of all paths.
+    pub fn known_paths(&self) -> Rc<KnownPaths> {
+        Rc::clone(&self.known)
     }
 
     /// Adds an entry.
@@ -230,7 +260,7 @@ fn key(path: &[u8]) -> [u8; 16] {
     key
 }
 
-fn read_lines(path: &Path, source: &str, force: bool, known: &mut HashMap<[u8; 16], Known>) -> anyhow::Result<()> {
+fn read_lines(path: &Path, source: &str, force: bool, known: &mut KnownPaths) -> anyhow::Result<()> {
     let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let mut reader = BufReader::new(file);
     let Some(head) = next_line(&mut reader)?.and_then(|line| serde_json::from_slice::<Head>(&line).ok()) else {
@@ -249,12 +279,7 @@ fn read_lines(path: &Path, source: &str, force: bool, known: &mut HashMap<[u8; 1
     while let Some(line) = next_line(&mut reader)? {
         // The last line of an interrupted copy may be half of one.
         let Ok(entry) = serde_json::from_slice::<Entry>(&line) else { continue };
-        if let (State::Copied | State::Identical, Some(sha256)) = (entry.state, &entry.sha256) {
-            if known.len() < MAX_KNOWN {
-                let sha256 = sha256.clone();
-                known.insert(key(&entry.bytes()), Known { size: entry.size, mtime: entry.mtime, sha256 });
-            }
-        }
+        known.add(&entry);
     }
     Ok(())
 }

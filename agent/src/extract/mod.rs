@@ -3,6 +3,7 @@
 //! A copy never follows a link out of its tree, writes under a temporary name, reads back what it wrote, and tells of every
 //! byte it could not read. An unreadable block costs the file it belongs to, nothing else.
 
+mod ahead;
 mod attributes;
 mod batch;
 pub mod copy;

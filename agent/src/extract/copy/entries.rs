@@ -1,6 +1,7 @@
 //! Whatever is no directory: files, further names of files, symbolic links.
 
 use super::{Copy, Job, Place, Stop, Weight};
+use crate::extract::ahead;
 use crate::extract::attributes::CLOCK_STEP;
 use crate::extract::file::{self, Content, Nowhere, hex};
 use crate::extract::kind::Kind;
@@ -8,14 +9,19 @@ use crate::extract::manifest::{Entry, Manifest, State};
 use crate::pace;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 /// No file of ext4 is larger than 16 TiB: more is damage, and would take for ever to read.
 pub(super) const MAX_FILE: u64 = 16 << 40;
 
 impl Copy<'_> {
-    pub(super) fn entry(&mut self, place: Place, found: &Metadata) -> anyhow::Result<()> {
+    pub(super) fn entry(
+        &mut self,
+        place: Place,
+        found: &Metadata,
+        opened: Option<io::Result<File>>,
+    ) -> anyhow::Result<()> {
         let kind = found.file_type();
         if kind.is_symlink() {
             return self.symlink(&place, found);
@@ -26,7 +32,7 @@ impl Copy<'_> {
         if self.links_again(&place, found)? {
             return Ok(());
         }
-        match self.file(&place, found) {
+        match self.file(&place, found, opened) {
             Ok(Some(entry)) => self.settled(&place, found, &entry),
             // Its other names must find it.
             Ok(None) if found.nlink() > 1 || self.batch.is_full() => self.settle(),
@@ -59,13 +65,19 @@ impl Copy<'_> {
     }
 
     /// Writes a file into the batch, `None`; or tells that it is on the target already.
-    fn file(&mut self, place: &Place, found: &Metadata) -> Result<Option<Entry>, Stop> {
+    fn file(
+        &mut self,
+        place: &Place,
+        found: &Metadata,
+        opened: Option<io::Result<File>>,
+    ) -> Result<Option<Entry>, Stop> {
         let doubt = self.job.doubt(Some(found.ino()));
         let why = doubt.map(str::to_owned);
         let entry = Entry { size: found.len(), mtime: found.mtime(), why, ..place.entry("file", State::Copied) };
         fits(self.kind, found.len())?;
-        let input = File::options().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(&place.source);
-        let input = input.map_err(|error| Stop::File(State::Damaged, format!("cannot be opened: {error}")))?;
+        let input = opened
+            .unwrap_or_else(|| ahead::open(&place.source))
+            .map_err(|error| Stop::File(State::Damaged, format!("cannot be opened: {error}")))?;
         let content = || file::read(&input, found.len(), &mut Nowhere).ok();
         // Nothing on the target is the same as a file of which nobody knows what it was.
         if doubt.is_some() {
@@ -123,7 +135,7 @@ pub(in crate::extract) fn already(
 /// Whether this is a file below `root` that no link leads to, and every byte of it can be read.
 pub fn is_whole(root: &Path, path: &Path) -> bool {
     let whole = |path: &Path| -> io::Result<bool> {
-        let file = File::options().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path)?;
+        let file = ahead::open(path)?;
         let found = file.metadata()?;
         Ok(found.is_file() && found.len() <= MAX_FILE && file::read(&file, found.len(), &mut Nowhere)?.lost.is_empty())
     };
@@ -146,7 +158,7 @@ fn without_links(root: &Path, path: &Path) -> Option<PathBuf> {
 
 /// The hash when both files hold the same.
 fn equal(content: impl FnOnce() -> Option<Content>, target: &Path, size: u64) -> Option<String> {
-    let there = File::options().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(target).ok()?;
+    let there = ahead::open(target).ok()?;
     let there = file::read(&there, size, &mut Nowhere).ok().filter(|content| content.lost.is_empty())?;
     let here = content()?;
     here.is_same_as(&there).then(|| hex(&here.sha256))

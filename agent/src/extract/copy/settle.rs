@@ -1,6 +1,7 @@
 //! What was gathered gets its attributes and its names, once it was read back.
 
 use super::{Copy, MAX_LINKS, Place, Stop, Weight, judge};
+use crate::extract::ahead::Ahead;
 use crate::extract::attributes;
 use crate::extract::batch::Written;
 use crate::extract::file::{Content, hex};
@@ -20,16 +21,18 @@ impl Copy<'_> {
             Ok(files) => files,
             Err(stop) => return self.ledger.stopped(Path::new("the files last written"), "file", stop),
         };
-        let mut waiting = files.into_iter();
-        while let Some(written) = waiting.next() {
-            let (before, named) = (Instant::now(), written.read_back());
+        let mut waiting = Ahead::of(files.into_iter().map(Written::opened));
+        loop {
+            let before = Instant::now();
+            let Some((written, opened)) = waiting.next() else { break };
+            let named = written.read_back(opened);
             let verifying = before.elapsed().saturating_add(written.content.hashing);
             self.ledger.done.verifying = self.ledger.done.verifying.saturating_add(verifying);
             let named = named.and_then(|()| self.name(&written));
             if let Err(stop) = named {
                 written.forget();
                 if let Err(error) = self.ledger.stopped(&written.place.path, "file", stop) {
-                    waiting.for_each(|rest| rest.forget());
+                    waiting.for_each(|(rest, _)| rest.forget());
                     return Err(error);
                 }
             }
