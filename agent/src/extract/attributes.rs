@@ -2,12 +2,12 @@
 
 use crate::case::Counts;
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::stat::{UtimensatFlags, futimens, utimensat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchownat};
-use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
+use nix::unistd::{Gid, Uid, fchown, fchownat};
+use rustix::fs::{XattrFlags, flistxattr, fsetxattr, lgetxattr, llistxattr, lsetxattr};
 use std::ffi::OsStr;
-use std::fs::{Metadata, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -50,6 +50,58 @@ impl Dropped {
     }
 }
 
+/// A thing on the target that is given attributes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum To<'a> {
+    /// Where it lies. A link is not followed.
+    Path(&'a Path),
+    /// A file that is open: the way to it costs as much as what is done there.
+    Open(&'a File),
+}
+
+impl To<'_> {
+    fn found(self) -> Option<Metadata> {
+        let found = match self {
+            Self::Path(path) => fs::symlink_metadata(path),
+            Self::Open(file) => file.metadata(),
+        };
+        found.ok()
+    }
+
+    fn own(self, owner: u32, group: u32) {
+        let (owner, group) = (Some(Uid::from_raw(owner)), Some(Gid::from_raw(group)));
+        let _ = match self {
+            Self::Path(path) => fchownat(nix::fcntl::AT_FDCWD, path, owner, group, AtFlags::AT_SYMLINK_NOFOLLOW),
+            Self::Open(file) => fchown(file, owner, group),
+        };
+    }
+
+    fn permit(self, mode: u32) {
+        let permissions = Permissions::from_mode(mode);
+        let _ = match self {
+            Self::Path(path) => fs::set_permissions(path, permissions),
+            Self::Open(file) => file.set_permissions(permissions),
+        };
+    }
+
+    fn date(self, accessed: &TimeSpec, modified: &TimeSpec) {
+        let flags = UtimensatFlags::NoFollowSymlink;
+        let _ = match self {
+            Self::Path(path) => utimensat(nix::fcntl::AT_FDCWD, path, accessed, modified, flags),
+            Self::Open(file) => futimens(file, accessed, modified),
+        };
+    }
+
+    /// Sets an extended attribute; answers whether it was taken.
+    pub(super) fn extend(self, name: &OsStr, value: &[u8]) -> bool {
+        let set = match self {
+            Self::Path(path) => lsetxattr(path, name, value, XattrFlags::empty()),
+            Self::Open(file) => fsetxattr(file, name, value, XattrFlags::empty()),
+        };
+        set.is_ok()
+    }
+}
+
 /// What a thing shall have on the target, whoever read it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
@@ -77,28 +129,26 @@ impl Wanted {
     }
 
     /// Gives it to `to`, with the extended attributes that `extended` gives; that answers whether all of them came over.
-    pub(super) fn give(&self, to: &Path, extended: impl FnOnce() -> bool) -> Dropped {
-        let (owner, group) = (Uid::from_raw(self.owner), Gid::from_raw(self.group));
+    pub(super) fn give(&self, to: To<'_>, extended: impl FnOnce() -> bool) -> Dropped {
         // A look is cheap, a change is not. What changes answer is not enough to go by: FAT and exFAT take a mode without a complaint
         // and keep another.
         if self.look(to).owner {
-            let _ = fchownat(nix::fcntl::AT_FDCWD, to, Some(owner), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW);
+            to.own(self.owner, self.group);
         }
         let extended = !extended();
-        let flags = UtimensatFlags::NoFollowSymlink;
-        let _ = utimensat(nix::fcntl::AT_FDCWD, to, &self.accessed, &self.modified, flags);
+        to.date(&self.accessed, &self.modified);
         let mut dropped = self.look(to);
         // At the end, because a change of owner takes the set-id bits away.
         if let Some(mode) = self.mode.filter(|_| dropped.mode) {
-            let _ = std::fs::set_permissions(to, Permissions::from_mode(mode));
+            to.permit(mode);
             dropped = self.look(to);
         }
         Dropped { extended, ..dropped }
     }
 
     /// What is not on the target as it should be; all of it, when nobody can look.
-    fn look(&self, to: &Path) -> Dropped {
-        self.differing(std::fs::symlink_metadata(to).ok().as_ref())
+    fn look(&self, to: To<'_>) -> Dropped {
+        self.differing(to.found().as_ref())
     }
 
     fn differing(&self, there: Option<&Metadata>) -> Dropped {
@@ -114,11 +164,24 @@ impl Wanted {
 
 /// Gives `to` the attributes of `from`; answers what the target did not take.
 pub fn transfer(from: &Path, found: &Metadata, to: &Path) -> Dropped {
+    let to = To::Path(to);
     Wanted::of(found).give(to, || extended(from, to))
 }
 
+/// The same for a file that is open on the target. Without `is_extended`, [`may_be_extended`] told that there are no extended
+/// attributes.
+pub(super) fn transfer_open(from: &Path, found: &Metadata, is_extended: bool, to: &File) -> Dropped {
+    let to = To::Open(to);
+    Wanted::of(found).give(to, || !is_extended || extended(from, to))
+}
+
+/// Whether a file has extended attributes, as far as that can be told.
+pub(super) fn may_be_extended(file: &File) -> bool {
+    flistxattr(file, &mut [0_u8; 0][..]) != Ok(0)
+}
+
 /// Whether every extended attribute (access control lists are among them) came over.
-fn extended(from: &Path, to: &Path) -> bool {
+fn extended(from: &Path, to: To<'_>) -> bool {
     // Hardly a file has many: the large room is made only when the small one is not enough.
     let mut list = vec![0; USUAL_XATTR];
     let mut listed = llistxattr(from, list.as_mut_slice());
@@ -136,9 +199,8 @@ fn extended(from: &Path, to: &Path) -> bool {
     let mut complete = true;
     let mut value = vec![0; MAX_XATTR];
     for name in names.map(OsStr::from_bytes) {
-        let copied = lgetxattr(from, name, value.as_mut_slice()).is_ok_and(|length| {
-            lsetxattr(to, name, value.get(..length).unwrap_or_default(), XattrFlags::empty()).is_ok()
-        });
+        let copied = lgetxattr(from, name, value.as_mut_slice())
+            .is_ok_and(|length| to.extend(name, value.get(..length).unwrap_or_default()));
         complete &= copied;
     }
     complete

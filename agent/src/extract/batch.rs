@@ -3,25 +3,30 @@
 //! Putting each file on the disk by itself would cost more than writing it. So files are gathered under numbers in a folder of their
 //! own, put on the disk together, read back, and only then given their names.
 
-use super::ahead;
 use super::copy::{Place, Stop, judge};
 use super::file::{self, Content, Nowhere, Sparse};
 use super::manifest::Entry;
+use super::{ahead, attributes};
 use crate::unfinished::Unfinished;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise};
+use rustix::fs::{Mode, OFlags};
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Folder on the target for files without their names.
 const FOLDER: &str = ".tierlift-parts";
+/// How a file is made there.
+const MAKE: OFlags = OFlags::RDWR.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::CLOEXEC);
 /// What a power cut may cost.
 const MOST_BYTES: u64 = 64 << 20;
 const MOST_FILES: usize = 512;
 /// Permissions of a file, without the bits that a change of owner takes away.
 const PLAIN_MODE: u32 = 0o777;
+/// What reading back needs.
+const READABLE: u32 = 0o600;
 /// Files up to this size are small: 1 MiB.
 const SMALL: u64 = 1 << 20;
 
@@ -36,7 +41,9 @@ pub(super) struct Written {
     /// What was read.
     pub content: Content,
     /// Where it lies.
-    pub part: PathBuf,
+    part: PathBuf,
+    /// It may have extended attributes.
+    pub is_extended: bool,
     /// Whoever stops the program leaves no part behind.
     _guard: Unfinished,
 }
@@ -48,7 +55,7 @@ pub(super) struct Batch {
     bytes: u64,
     next: u64,
     /// Two copies into one folder would clear each other's parts away.
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl Batch {
@@ -71,7 +78,7 @@ impl Batch {
                 fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { folder, files: Vec::new(), bytes: 0, next: 0, _lock: lock })
+        Ok(Self { folder, files: Vec::new(), bytes: 0, next: 0, lock })
     }
 
     /// Takes the folder away, and what was never given a name with it.
@@ -82,11 +89,12 @@ impl Batch {
 
     /// Reads a file and writes it under a number.
     pub(super) fn write(&mut self, input: &File, place: &Place, found: &Metadata, entry: Entry) -> Result<(), Stop> {
-        let part = self.folder.join(self.next.to_string());
+        let number = self.next.to_string();
+        let part = self.folder.join(&number);
         self.next = self.next.saturating_add(1);
-        // With its mode at once, which costs less than to change it: into the folder looks nobody else.
-        let mode = found.mode() & PLAIN_MODE;
-        let make = || File::options().read(true).write(true).create_new(true).mode(mode).open(&part);
+        // With its mode at once, where we can read it back with that: to change it costs more, and nobody else looks into the folder.
+        let mode = Mode::from_raw_mode(found.mode() & PLAIN_MODE | READABLE);
+        let make = || Ok(File::from(rustix::fs::openat(&*self.lock, &number, MAKE, mode)?));
         let (output, guard) = Unfinished::make(make, |_| part.clone())
             .map_err(|error| judge(error, "it cannot be made on the target"))?;
         let size = found.len();
@@ -107,8 +115,15 @@ impl Batch {
         })?;
         self.bytes = self.bytes.saturating_add(size);
         let (place, found) = (place.clone(), found.clone());
-        self.files.push(Written { place, found, entry, content, part, _guard: guard });
+        let is_extended = attributes::may_be_extended(input);
+        self.files.push(Written { place, found, entry, content, part, is_extended, _guard: guard });
         Ok(())
+    }
+
+    /// Gives a file its name.
+    pub(super) fn name(&self, written: &Written, target: &Path) -> io::Result<()> {
+        let number = written.part.file_name().unwrap_or_default();
+        Ok(rustix::fs::renameat(&*self.lock, number, rustix::fs::CWD, target)?)
     }
 
     /// Enough was gathered.
@@ -138,21 +153,20 @@ impl Batch {
 
 impl Written {
     /// Opens what was written, and asks the disk for it.
-    pub(super) fn opened(self) -> (Self, io::Result<File>) {
-        let opened = File::open(&self.part).inspect(|output| {
+    pub(super) fn opened(&self) -> io::Result<File> {
+        File::open(&self.part).inspect(|output| {
             // So that reading back asks the disk and not the memory.
             let _ = posix_fadvise(output, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
             ahead::ask(output, self.found.len());
-        });
-        (self, opened)
+        })
     }
 
-    /// Compares what lies on the disk with what was read.
-    pub(super) fn read_back(&self, opened: io::Result<File>) -> Result<(), Stop> {
-        let back = opened.and_then(|output| file::read(&output, self.found.len(), &mut Nowhere));
-        let back = back.map_err(|error| judge(error, "it cannot be read back"))?;
+    /// Compares what lies on the disk with what was read, and answers the file.
+    pub(super) fn read_back(&self, opened: io::Result<File>) -> Result<File, Stop> {
+        let read = |output: File| file::read(&output, self.found.len(), &mut Nowhere).map(|back| (output, back));
+        let (output, back) = opened.and_then(read).map_err(|error| judge(error, "it cannot be read back"))?;
         if back.sha256 == self.content.sha256 && back.lost.is_empty() {
-            return Ok(());
+            return Ok(output);
         }
         let text = "the target disk gives back other bytes than were written to it: it is failing; use another disk";
         Err(Stop::Target(anyhow::anyhow!(text)))

@@ -52,11 +52,6 @@ impl Content {
     }
 }
 
-/// Hexadecimal digits of a digest.
-pub fn hex(digest: &[u8; 32]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Takes what a file holds, in order. Holes and unreadable ranges are left out.
 pub trait Sink {
     /// Takes bytes at `offset`.
@@ -242,6 +237,7 @@ pub fn lose(lost: &mut Vec<LostRange>, offset: u64, length: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tierlift_ondisk::field::hex;
 
     fn file(size: u64, pieces: &[(u64, &[u8])]) -> File {
         let file = tempfile::tempfile().unwrap();

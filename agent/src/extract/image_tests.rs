@@ -1,7 +1,7 @@
 use super::*;
-use crate::extract::file::hex;
 use sha2::{Digest, Sha256};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use tierlift_ondisk::field::hex;
 
 /// Small, so that an image has several.
 const SMALL: u64 = 64 << 10;
@@ -70,7 +70,7 @@ fn a_volume_becomes_a_file_once() {
     assert_eq!((first.counts.copied, first.counts.bytes, first.was_there), (1, SIZE as u64, false));
     assert_eq!(disks.read("lun.img"), content());
     let json: serde_json::Value = serde_json::from_slice(&disks.read("lun.img.json")).unwrap();
-    let sha256 = hex(&Sha256::digest(content()).into());
+    let sha256 = hex(&Sha256::digest(content()));
     let expected = serde_json::json!({"schema": "tierlift.image/1", "size": SIZE, "sha256": sha256, "lost": []});
     assert_eq!((json, disks.names()), (expected, vec!["device".into(), "lun.img".into(), "lun.img.json".into()]));
     let blocks = std::fs::metadata(disks.path("lun.img")).unwrap().blocks() * 512;

@@ -5,7 +5,6 @@
 //! bytes gets a mark made from its bytes. All of it follows from the names in the directory of the source alone, so that a copy
 //! that goes on after an interruption finds what it wrote.
 
-use super::file::hex;
 use super::kind::Kind;
 use super::lost_found;
 use super::walk::names_in;
@@ -15,6 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use tierlift_ondisk::field::hex;
 
 /// Longest name, in bytes. In UTF-16, which Windows counts, a name has never more units than bytes in UTF-8.
 const LONGEST: usize = 255;
@@ -253,7 +253,7 @@ fn is_alias(kind: Kind, text: &str) -> bool {
 
 /// `text` with a mark made from the true name, before its ending, and no longer than a name may be.
 pub(super) fn marked(text: &str, name: &[u8], attempt: usize) -> String {
-    let digest = hex(&Sha256::digest(name).into());
+    let digest = hex(&Sha256::digest(name));
     let mut mark = format!("~{}", digest.get(..MARK).unwrap_or(&digest));
     if attempt > 0 {
         mark.push_str(&format!("-{attempt}"));

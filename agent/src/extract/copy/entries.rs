@@ -3,7 +3,7 @@
 use super::{Copy, Job, Place, Stop, Weight};
 use crate::extract::ahead;
 use crate::extract::attributes::CLOCK_STEP;
-use crate::extract::file::{self, Content, Nowhere, hex};
+use crate::extract::file::{self, Content, Nowhere};
 use crate::extract::kind::Kind;
 use crate::extract::manifest::{Entry, Manifest, State};
 use crate::pace;
@@ -11,6 +11,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
+use tierlift_ondisk::field::hex;
 
 /// No file of ext4 is larger than 16 TiB: more is damage, and would take for ever to read.
 pub(super) const MAX_FILE: u64 = 16 << 40;

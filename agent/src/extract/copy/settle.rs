@@ -1,17 +1,21 @@
 //! What was gathered gets its attributes and its names, once it was read back.
 
 use super::{Copy, MAX_LINKS, Place, Stop, Weight, judge};
-use crate::extract::ahead::Ahead;
 use crate::extract::attributes;
 use crate::extract::batch::Written;
-use crate::extract::file::{Content, hex};
+use crate::extract::file::Content;
 use crate::extract::manifest::{Entry, State};
 use crate::extract::walk::names_in;
 use std::ffi::OsString;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tierlift_ondisk::field::hex;
+
+/// Files read back together; each is open meanwhile.
+const GROUP: usize = 32;
 
 impl Copy<'_> {
     /// Reads back what was gathered and gives it its names; then directories that were left in the meantime get their times.
@@ -21,20 +25,12 @@ impl Copy<'_> {
             Ok(files) => files,
             Err(stop) => return self.ledger.stopped(Path::new("the files last written"), "file", stop),
         };
-        let mut waiting = Ahead::of(files.into_iter().map(Written::opened));
-        loop {
-            let before = Instant::now();
-            let Some((written, opened)) = waiting.next() else { break };
-            let named = written.read_back(opened);
-            let verifying = before.elapsed().saturating_add(written.content.hashing);
-            self.ledger.done.verifying = self.ledger.done.verifying.saturating_add(verifying);
-            let named = named.and_then(|()| self.name(&written));
-            if let Err(stop) = named {
-                written.forget();
-                if let Err(error) = self.ledger.stopped(&written.place.path, "file", stop) {
-                    waiting.for_each(|(rest, _)| rest.forget());
-                    return Err(error);
-                }
+        let mut files = files.into_iter();
+        while !files.as_slice().is_empty() {
+            let group = self.read_back(files.by_ref().take(GROUP).collect());
+            if let Err(error) = self.name_all(group) {
+                files.for_each(|rest| rest.forget());
+                return Err(error);
             }
         }
         for (place, found) in std::mem::take(&mut self.left) {
@@ -44,14 +40,42 @@ impl Copy<'_> {
         Ok(())
     }
 
+    /// Reads files back, all of them asked for before the first is waited for.
+    fn read_back(&mut self, group: Vec<Written>) -> Vec<(Written, Result<File, Stop>)> {
+        let start = Instant::now();
+        let opened: Vec<io::Result<File>> = group.iter().map(Written::opened).collect();
+        let read: Vec<_> = group.iter().zip(opened).map(|(written, opened)| written.read_back(opened)).collect();
+        let hashing: Duration = group.iter().map(|written| written.content.hashing).sum();
+        let verifying = start.elapsed().saturating_add(hashing);
+        self.ledger.done.verifying = self.ledger.done.verifying.saturating_add(verifying);
+        group.into_iter().zip(read).collect()
+    }
+
+    /// Gives the names to those that are right.
+    fn name_all(&mut self, group: Vec<(Written, Result<File, Stop>)>) -> anyhow::Result<()> {
+        let mut waiting = group.into_iter();
+        while let Some((written, back)) = waiting.next() {
+            let Err(stop) = back.and_then(|output| self.name(&written, output)) else { continue };
+            written.forget();
+            if let Err(error) = self.ledger.stopped(&written.place.path, "file", stop) {
+                waiting.for_each(|(rest, _)| rest.forget());
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Gives a file its attributes and its name.
-    fn name(&mut self, written: &Written) -> Result<(), Stop> {
+    fn name(&mut self, written: &Written, output: File) -> Result<(), Stop> {
         let place = &written.place;
-        self.attributes(&place.source, &written.found, &written.part);
+        let dropped = attributes::transfer_open(&place.source, &written.found, written.is_extended, &output);
+        dropped.count(&mut self.ledger.done.counts);
+        // A share may refuse another name to a file that is open.
+        drop(output);
         let is_damaged = is_damaged(&written.entry, &written.content);
         let damaged = is_damaged.then(|| self.damaged_name(place));
         let named = Named::of(place, damaged);
-        std::fs::rename(&written.part, &named.target).map_err(|error| judge(error, "it cannot be given its name"))?;
+        self.batch.name(written, &named.target).map_err(|error| judge(error, "it cannot be given its name"))?;
         let entry = named.entry(&written.entry, &written.content);
         self.settled(place, &written.found, &entry).map_err(Stop::Target)
     }

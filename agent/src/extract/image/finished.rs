@@ -1,13 +1,14 @@
 //! An image that an earlier run finished: told by the file of JSON beside it.
 
 use super::{Refused, same};
-use crate::extract::file::{self, Content, LostRange, Nowhere, hex};
+use crate::extract::file::{self, Content, LostRange, Nowhere};
 use anyhow::Context;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use tierlift_ondisk::field::hex;
 
 /// Schema of the file.
 const SCHEMA: &str = "tierlift.image/1";

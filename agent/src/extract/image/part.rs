@@ -2,7 +2,7 @@
 
 use super::progress::{Head, Progress, Segment};
 use super::{Refused, same};
-use crate::extract::file::{self, Content, Nowhere, Sink, Sparse, hex};
+use crate::extract::file::{self, Content, Nowhere, Sink, Sparse};
 use anyhow::Context;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use rustix::fs::FallocateFlags;
@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tierlift_ondisk::field::hex;
 use tierlift_ondisk::units::Bytes;
 
 /// What is added to the name of the image.

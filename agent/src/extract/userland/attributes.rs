@@ -1,10 +1,9 @@
 //! Owner, mode, times and extended attributes of something read without the kernel.
 
 use crate::ext4::{Attributes, Identity};
-use crate::extract::attributes::{Dropped, MODE, Wanted};
+use crate::extract::attributes::{Dropped, MODE, To, Wanted};
 use ext4_view::{Metadata, Timestamp};
 use nix::sys::time::TimeSpec;
-use rustix::fs::{XattrFlags, lsetxattr};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -24,14 +23,15 @@ pub(super) fn give(found: &Metadata, extended: Option<&Attributes>, to: &Path) -
         accessed: time(found.accessed()),
         modified: time(found.modified()),
     };
+    let to = To::Path(to);
     wanted.give(to, || extended.is_some_and(|extended| set(extended, to)))
 }
 
 /// Whether all of them came over.
-fn set(extended: &Attributes, to: &Path) -> bool {
+fn set(extended: &Attributes, to: To<'_>) -> bool {
     let mut complete = extended.lost == 0;
     for (name, value) in &extended.values {
-        complete &= lsetxattr(to, OsStr::from_bytes(name), value, XattrFlags::empty()).is_ok();
+        complete &= to.extend(OsStr::from_bytes(name), value);
     }
     complete
 }
