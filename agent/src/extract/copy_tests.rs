@@ -427,3 +427,40 @@ fn what_was_copied_before_a_repair_does_not_make_a_file_whole() {
     assert_eq!((counts.identical, counts.damaged, counts.failed), (1, 1, 0));
     assert_eq!((disks.read("dst/one"), disks.read("dst/one.damaged")), ("first".into(), "first".into()));
 }
+
+#[test]
+fn a_disk_that_gives_back_other_bytes_ends_the_copy() {
+    let disks = Disks::new();
+    // More than are read back together, so that there are some before, with and behind the wrong one.
+    let names: Vec<String> = (0..100).map(|number| format!("file{number:03}")).collect();
+    names.iter().for_each(|name| disks.put(&format!("src/{name}"), name));
+    let (mut tell, job) = (|_: &str| {}, disks.job(false));
+    std::fs::create_dir(disks.path("dst")).unwrap();
+    let mut copy = Copy::begin(Kind::Unix, &job, &mut tell).unwrap();
+    for name in &names {
+        let place = copy.place(name.into());
+        let found = std::fs::metadata(&place.source).unwrap();
+        copy.entry(place, &found, None).unwrap();
+    }
+    disks.put("dst/.tierlift-parts/50", "file05X");
+    let error = format!("{:#}", copy.settle().unwrap_err());
+    copy.batch.end();
+    assert!(error.starts_with("at file050: the target disk gives back other bytes"), "{error}");
+    assert_eq!(disks.listed(), names[..50], "what is right has its name, and no part is left");
+    assert_eq!(copy.ledger.done.counts.copied, 50);
+}
+
+#[test]
+fn files_get_their_modes_also_where_nobody_may_read_them() {
+    let disks = Disks::new();
+    for mode in [0o400, 0o4755, 0o2710, 0o000, 0o666, 0o604] {
+        std::fs::set_permissions(disks.path("src/one"), std::fs::Permissions::from_mode(mode)).unwrap();
+        let done = disks.copy(true).unwrap();
+        // Only root reads what nobody may read.
+        if done.counts.damaged == 0 {
+            assert_eq!(std::fs::metadata(disks.path("dst/one")).unwrap().mode() & 0o7777, mode);
+            assert_eq!(done.counts.attributes_dropped, 0, "{mode:o}");
+        }
+        let _ = std::fs::remove_file(disks.path("dst/one"));
+    }
+}
