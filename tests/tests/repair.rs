@@ -3,10 +3,11 @@
 
 mod common;
 
-use common::{Loose, Whole, sha256};
+use common::{Loose, Whole, sha256, sparse};
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use tempfile::TempDir;
 use tierlift_forge::{ForgeOptions, Mirror};
 use tierlift_ondisk::units::MetaBlock;
 use tierlift_pool::Pool;
@@ -52,6 +53,37 @@ fn superblock_and_all_roots_lost() {
     whole.assert_every_volume(&mut machine);
     let report = machine.run(&["report"]).unwrap();
     assert!(report.stdout.contains("nothing was lost"), "{}", report.stdout);
+    machine.finish().unwrap();
+}
+
+/// New metadata need no memory where a scratch disk is named. They outlive `deactivate`, and go with `--undo`.
+#[test]
+fn new_metadata_on_a_scratch_disk() {
+    let whole = Whole::forge("F2-snaps", &half());
+    lose(&whole, |pool| vec![MetaBlock(0), pool.superblock().mapping_root, pool.superblock().details_root]);
+    let folder = TempDir::new().unwrap();
+    let disks =
+        [("small", 1 << 20), ("scratch", 256 << 20)].map(|(name, size)| sparse(&folder.path().join(name), size));
+    let settings = whole.attach(Settings::new(&Image::from_environment().unwrap()));
+    let mut machine = disks.iter().fold(settings, |settings, disk| settings.writable(disk)).boot().unwrap();
+    let first = b'a' + u8::try_from(whole.forged.disks.len()).unwrap();
+    let [small, scratch] = [first, first + 1].map(|letter| format!("/dev/vd{}", char::from(letter)));
+    let (pool, store) = (pool(&whole), format!("{}-tp1-repaired-store", whole.forged.volume_group));
+    let said = machine.run(&["repair", &pool, "--yes", "--scratch", &small]).unwrap();
+    assert!(said.code == 1 && said.stderr.contains("they are kept in memory"), "{said:?}");
+    let said = machine.run(&["repair", &pool, "--yes", "--scratch", &scratch]).unwrap();
+    assert!(said.code == 1 && said.stdout.contains(&format!("new metadata in /dev/mapper/{store}")), "{said:?}");
+    for way in [vec!["activate", "--all"], vec!["activate", "--all", "--scratch", &scratch]] {
+        machine.run(&way).unwrap().success().unwrap();
+        whole.assert_every_active_volume(&mut machine);
+        machine.run(&["deactivate", "--all"]).unwrap().success().unwrap();
+        let left = machine.shell("dmsetup ls --noheadings | cut -f1; find /run /tmp -name '*.tmeta'").unwrap();
+        assert_eq!(left.stdout.trim(), store, "only the new metadata are left, and none in memory");
+    }
+    machine.run(&["repair", &pool, "--undo"]).unwrap().success().unwrap();
+    let left = machine.shell("dmsetup ls").unwrap().success().unwrap();
+    assert!(left.contains("No devices found"), "{left}");
+    assert_ne!(machine.run(&["activate", "--all"]).unwrap().code, 0, "read as it was found again");
     machine.finish().unwrap();
 }
 

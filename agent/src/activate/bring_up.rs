@@ -71,6 +71,17 @@ pub fn plan_only(session: &mut Session, group: usize, wish: &Wish, request: &Req
     session.plan(group, wish, &choice)
 }
 
+/// The scratch disk that the user named, made ready; else the one in use already. `None` while everything is in memory.
+///
+/// # Errors
+/// When the named disk may not be written to.
+pub fn scratch_of(dm: &DeviceMapper, session: &Session, request: &Request) -> anyhow::Result<Option<Scratch>> {
+    match &request.scratch {
+        Some(path) => scratch::prepare(dm, path, &session.sources(), request.force_scratch.as_deref()).map(Some),
+        None => scratch::in_use(dm),
+    }
+}
+
 /// Makes a volume readable and notes it in the case.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use super::deps::Dependencies;
 use super::dm::{DeviceMapper, DmError, Made};
 use super::ground::{self, Ground};
 use super::plan::{ExistingMember, Plan, PlannedDevice};
-use super::{lock, md, names, sysfs, volume_overlay};
+use super::{lock, md, names, new_metadata, sysfs, volume_overlay};
 use crate::unlock::crypt::{self, Unlocked};
 use anyhow::Context;
 use serde::Serialize;
@@ -151,7 +151,7 @@ pub fn take_down(dm: &DeviceMapper, devices: &[String], unmount: bool) -> anyhow
             remove_one(dm, name, unmount, &mut done)?;
         }
     }
-    if dm.ours()?.is_empty() {
+    if dm.ours()?.iter().all(|(name, _)| new_metadata::is_of_name(name)) {
         ground::release_memory();
     }
     Ok(done)

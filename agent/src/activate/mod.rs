@@ -15,6 +15,7 @@ pub mod kernel_log;
 pub mod lock;
 pub mod md;
 pub mod names;
+pub mod new_metadata;
 pub mod overlay;
 pub mod plan;
 pub mod pool_table;

@@ -6,10 +6,12 @@ use super::overlay::{self, Member};
 use super::plan::{Backing, Choice, Mode, Plan, PlanError, PlannedDevice, PoolFacts, Table, Wish, device_path, line};
 use super::wire::TargetLine;
 use super::{pool_table, repaired};
+use crate::block::FileView;
 use crate::inventory::{Array, Inventory, LogicalVolume, LogicalVolumeKind, PoolVolume, StretchTarget, VolumeGroup};
 use crate::repair::Repaired;
 use crate::volume::{DiskPlace, DiskTarget, stretches_on_disks};
-use tierlift_ondisk::units::{Bytes, DeviceId, Sectors};
+use tierlift_ondisk::units::{DeviceId, Sectors};
+use tierlift_ondisk::view::ReadAt;
 
 /// Plans the devices for `wish` in the group with index `group`. `facts` are those of the pool the wish needs ([`pool_of`]).
 ///
@@ -240,8 +242,7 @@ impl<'a> Builder<'a> {
                 repaired.metadata.display()
             ))
         };
-        let length = std::fs::metadata(&repaired.metadata).map_err(|error| wrong(&error))?.len();
-        let sectors = Bytes(length).to_sectors();
+        let sectors = FileView::open(&repaired.metadata).map_err(|error| wrong(&error))?.size().to_sectors();
         if sectors.0 == 0 {
             return Err(wrong(&"the file is empty"));
         }

@@ -56,9 +56,9 @@ impl DiskArgs {
     }
 }
 
-/// How the stack is built.
+/// Where writes go.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct StackArgs {
+pub(super) struct ScratchArgs {
     /// Empty disk that takes writes meant for the sources; memory does without it
     #[arg(long, value_name = "DEV")]
     scratch: Option<PathBuf>,
@@ -66,6 +66,20 @@ pub(super) struct StackArgs {
     /// them
     #[arg(long, requires = "scratch", value_name = "MODEL SIZE")]
     force_scratch: Option<String>,
+}
+
+impl ScratchArgs {
+    /// What they ask for, and nothing else.
+    pub(super) fn request(self) -> Request {
+        Request { scratch: self.scratch, force_scratch: self.force_scratch, ..Request::default() }
+    }
+}
+
+/// How the stack is built.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct StackArgs {
+    #[command(flatten)]
+    scratch: ScratchArgs,
     /// Insist that pool sectors go straight to one tier
     #[arg(long, conflicts_with = "tier_map")]
     bypass: bool,
@@ -93,14 +107,7 @@ impl StackArgs {
             (_, true) => Some(ModeChoice::TierMap),
             _ => None,
         };
-        Request {
-            mode,
-            enable_map: self.enable_map,
-            missing_tiers: self.missing_tier,
-            scratch: self.scratch,
-            force_scratch: self.force_scratch,
-            reuse: false,
-        }
+        Request { mode, enable_map: self.enable_map, missing_tiers: self.missing_tier, ..self.scratch.request() }
     }
 }
 

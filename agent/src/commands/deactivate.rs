@@ -2,12 +2,13 @@
 
 use super::{Failure, Outcome};
 use crate::activate::bring_up::device_mapper;
-use crate::activate::dm::DeviceMapper;
+use crate::activate::dm::{DeviceMapper, path_of};
 use crate::activate::execute::{TakenDown, take_down};
 use crate::activate::{is_appliance, sysfs};
 use crate::case;
 use crate::commands::text::{print_object, say};
 use crate::extract::target::MOUNT_POINT;
+use crate::repair;
 use serde_json::json;
 use std::path::Path;
 
@@ -43,8 +44,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     Ok(if done.busy.is_empty() { Outcome::CLEAN } else { Outcome::FAILED })
 }
 
+/// All devices but new metadata of repaired pools: only `repair --undo` gives these up.
 fn everything(dm: &DeviceMapper) -> anyhow::Result<Vec<String>> {
-    Ok(dm.ours()?.into_iter().map(|(name, _)| name).collect())
+    let kept = repair::devices();
+    let names = dm.ours()?.into_iter().map(|(name, _)| name);
+    Ok(names.filter(|name| !kept.contains(&path_of(name))).collect())
 }
 
 /// The devices that were made for a target, as the case remembers them.

@@ -1,12 +1,13 @@
 //! `tierlift repair`: new metadata for a damaged pool, in place of which they are used from then on. The original stays.
 
-use super::activate::DiskArgs;
+use super::activate::{DiskArgs, ScratchArgs};
 use super::pool::{DeviceGenerations, Progress, describe_generations, describe_salvage, salvage_outcome};
 use super::text::{print_json, print_lines};
 use super::{Failure, Outcome};
+use crate::activate::bring_up::{Request, device_mapper, scratch_of};
 use crate::activate::plan::{ModeChoice, Wish};
 use crate::activate::session::Session;
-use crate::activate::stack;
+use crate::activate::{is_appliance, lock, stack};
 use crate::case::{self, RepairedPool};
 use crate::commands::text::say;
 use crate::interrupt::Open;
@@ -53,6 +54,8 @@ pub(super) struct Args {
     #[arg(long, conflicts_with_all = ["yes", "generation"])]
     undo: bool,
     #[command(flatten)]
+    scratch: ScratchArgs,
+    #[command(flatten)]
     disks: DiskArgs,
     /// Answer with one JSON object (asks nothing: needs --yes, --dry-run or --undo)
     #[arg(long)]
@@ -93,6 +96,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     if args.json && !args.yes && !args.dry_run {
         return Err(Failure::usage("--json asks nothing: add --yes, or --dry-run").into());
     }
+    let request = args.scratch.clone().request();
     let preview = preview(&session, &wanted)?;
     drawn(&session, &wanted, &preview)?;
     let files = files(&session, &wanted, &preview);
@@ -102,7 +106,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         print_lines(&text(&preview, &files, &others))?;
         candidates.iter().try_for_each(|candidate| print_lines(&candidate.describe()))?;
     }
-    let made = if args.dry_run || !(args.yes || agreed(&preview)?) { None } else { Some(make(&preview)?) };
+    let made =
+        if args.dry_run || !(args.yes || agreed(&preview)?) { None } else { Some(make(&session, &request, &preview)?) };
     if args.json {
         let answer = Answer {
             pool: &preview.name,
@@ -222,9 +227,16 @@ impl Candidate {
     }
 }
 
-/// Makes the new metadata and notes it in the case.
-pub(super) fn make(preview: &Preview) -> anyhow::Result<Repaired> {
-    let made = repair::make(preview)?;
+/// Makes the new metadata, on the scratch disk where there is one, and notes it in the case.
+pub(super) fn make(session: &Session, request: &Request, preview: &Preview) -> anyhow::Result<Repaired> {
+    let made = if is_appliance() || request.scratch.is_some() {
+        let dm = device_mapper()?;
+        let _lock = lock::devices()?;
+        let scratch = scratch_of(&dm, session, request)?;
+        repair::make(preview, scratch.as_ref().map(|scratch| (&dm, scratch)))?
+    } else {
+        repair::make(preview, None)?
+    };
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let mut salvage = lines(&describe_salvage(&preview.salvaged));
     salvage.extend(preview.notes.iter().cloned());
@@ -285,7 +297,7 @@ fn agreed(preview: &Preview) -> anyhow::Result<bool> {
         return Ok(false);
     }
     say!(
-        "New metadata will be written beside the case; the disks are not touched, and `tierlift repair --undo` goes back."
+        "New metadata will be written beside the case, or to the scratch disk where one is named; the disks are not touched, and `tierlift repair --undo` goes back."
     );
     say::ask(&format!("Repair pool {}? Type yes: ", preview.name));
     let mut answer = String::new();

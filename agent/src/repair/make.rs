@@ -2,20 +2,22 @@
 
 use super::store::{self, Files};
 use super::{Loss, Repaired, SCHEMA};
-use crate::activate::plan::ModeChoice;
-use crate::activate::stack;
+use crate::activate::dm::DeviceMapper;
+use crate::activate::plan::{ModeChoice, Scratch};
+use crate::activate::{new_metadata, stack};
 use crate::block::{FileView, View};
 use crate::case;
 use crate::commands::Failure;
 use crate::inventory::{Inventory, LogicalVolume, LogicalVolumeKind, PoolVolume, VolumeGroup};
 use crate::metadata_file::BlockFile;
+use crate::say::tell;
 use crate::unfinished::Unfinished;
 use crate::volume;
 use anyhow::{Context, bail};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tierlift_ondisk::units::{Chunk, DeviceId, Sectors};
+use tierlift_ondisk::units::{Bytes, Chunk, DeviceId, Sectors};
 use tierlift_pool::check::{Verdict, check};
 use tierlift_pool::rebuild::{Format, RebuildOptions, Rebuilt, rebuild};
 use tierlift_pool::{Hints, Mode, Pool, Salvage, SalvageOptions, SalvageReport, UNKNOWN_LENGTH, salvage};
@@ -42,6 +44,7 @@ pub struct Preview {
     pub(super) mode: Mode,
     /// Its name with that of its group.
     pub name: String,
+    group_name: String,
     group_id: String,
     pub(super) pool_name: String,
     /// What the salvage did.
@@ -58,6 +61,12 @@ impl Preview {
     /// Chunk size of the pool.
     pub fn chunk(&self) -> Sectors {
         self.pool.chunk_size()
+    }
+
+    /// Length of the new metadata.
+    fn length(&self) -> anyhow::Result<Bytes> {
+        let length = self.rebuilt.blocks.checked_mul(self.rebuilt.block_size.bytes() as u64);
+        length.map(Bytes).context("metadata of impossible size")
     }
 
     /// Damage took everything.
@@ -103,6 +112,7 @@ pub fn preview(inventory: &Inventory, wanted: &Wanted, progress: &mut dyn FnMut(
         options,
         mode,
         name,
+        group_name: group.name.clone(),
         group_id: group.id.clone(),
         pool_name: wanted.pool.clone(),
         salvaged: report,
@@ -113,11 +123,11 @@ pub fn preview(inventory: &Inventory, wanted: &Wanted, progress: &mut dyn FnMut(
     })
 }
 
-/// Writes what a preview promised, checks it, and keeps it with the case.
+/// Writes what a preview promised, checks it, and keeps it with the case; on the scratch disk, where there is one with room.
 ///
 /// # Errors
 /// When nothing is left to write, the new metadata cannot be written, or the check finds anything wrong with them.
-pub fn make(preview: &Preview) -> anyhow::Result<Repaired> {
+pub fn make(preview: &Preview, scratch: Option<(&DeviceMapper, &Scratch)>) -> anyhow::Result<Repaired> {
     if preview.nothing_left() {
         return Err(Failure::unusable(format!(
             "pool {}: not a single mapping could be read, so nothing was repaired",
@@ -130,15 +140,16 @@ pub fn make(preview: &Preview) -> anyhow::Result<Repaired> {
     std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     // First the old description: a run that is cut short leaves none, so half a file is never used.
     store::forget(&preview.group_id, &preview.pool_name)?;
-    // A file that is not whole would take the memory that everything else needs.
-    let rebuilt = write(preview, &files.metadata).inspect_err(|_| {
-        let _ = std::fs::remove_file(&files.metadata);
-    })?;
+    let on_scratch = scratch.map(|(dm, scratch)| write_to_scratch(preview, dm, scratch)).transpose()?.flatten();
+    let (metadata, rebuilt) = match on_scratch {
+        Some(written) => written,
+        None => (files.metadata.clone(), write_to_case(preview, &files.metadata)?),
+    };
     let repaired = Repaired {
         schema: SCHEMA.into(),
         group: preview.group_id.clone(),
         pool: preview.pool_name.clone(),
-        metadata: files.metadata.clone(),
+        metadata,
         generation: preview.salvaged.generation.to_argument(),
         mode: told(preview.mode),
         chunk: preview.pool.chunk_size(),
@@ -153,8 +164,36 @@ pub fn make(preview: &Preview) -> anyhow::Result<Repaired> {
     Ok(repaired)
 }
 
-/// Writes new metadata and checks them.
-fn write(preview: &Preview, path: &Path) -> anyhow::Result<Rebuilt> {
+/// Writes new metadata to the scratch disk, and answers where they are; `None` when it has no room for them.
+fn write_to_scratch(
+    preview: &Preview,
+    dm: &DeviceMapper,
+    scratch: &Scratch,
+) -> anyhow::Result<Option<(PathBuf, Rebuilt)>> {
+    let length = preview.length()?;
+    let name = (preview.group_name.as_str(), preview.pool_name.as_str());
+    let Some(path) = new_metadata::reserve(dm, scratch, name, length.to_sectors())? else {
+        tell!(
+            "the new metadata ({}) have no room on scratch disk {}: they are kept in memory",
+            length.human(),
+            scratch.path.display()
+        );
+        return Ok(None);
+    };
+    let failed = || format!("scratch disk {} cannot be written", scratch.path.display());
+    let written = File::options().read(true).write(true).open(&path).with_context(failed);
+    let written = written.and_then(|file| write(preview, &file, &path, failed));
+    match written {
+        Ok(rebuilt) => Ok(Some((path, rebuilt))),
+        Err(error) => {
+            let _ = new_metadata::release(dm, &path);
+            Err(error)
+        }
+    }
+}
+
+/// Writes new metadata beside the case.
+fn write_to_case(preview: &Preview, path: &Path) -> anyhow::Result<Rebuilt> {
     let failed = || {
         format!(
             "{} cannot be written: has the machine too little memory? Nothing is left of it; new metadata need 16 bytes for each \
@@ -164,10 +203,20 @@ fn write(preview: &Preview, path: &Path) -> anyhow::Result<Rebuilt> {
     };
     let make = || File::options().read(true).write(true).create_new(true).open(path);
     let (file, _guard) = Unfinished::make(make, |_| path.to_owned()).with_context(failed)?;
-    let rebuilt = rebuild(&preview.pool, &preview.options, &mut BlockFile::new(&file)).with_context(failed)?;
-    let length =
-        rebuilt.blocks.checked_mul(rebuilt.block_size.bytes() as u64).context("metadata of impossible size")?;
-    file.set_len(length).and_then(|()| file.sync_all()).with_context(failed)?;
+    let written = preview.length().and_then(|length| {
+        file.set_len(length.0).with_context(failed)?;
+        write(preview, &file, path, failed)
+    });
+    // A file that is not whole would take the memory that everything else needs.
+    written.inspect_err(|_| {
+        let _ = std::fs::remove_file(path);
+    })
+}
+
+/// Writes new metadata and checks them; `failed` says what it means when they cannot be written.
+fn write(preview: &Preview, file: &File, path: &Path, failed: impl Fn() -> String) -> anyhow::Result<Rebuilt> {
+    let rebuilt = rebuild(&preview.pool, &preview.options, &mut BlockFile::new(file)).with_context(&failed)?;
+    file.sync_all().with_context(&failed)?;
     verify(Arc::new(FileView::open(path)?), preview)?;
     Ok(rebuilt)
 }

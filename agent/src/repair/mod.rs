@@ -8,7 +8,7 @@ mod store;
 
 pub use files::{VolumeFiles, chunk_maps, files};
 pub use make::{Preview, Wanted, make, preview};
-pub use store::{forget, load};
+pub use store::{devices, forget, load};
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

@@ -33,7 +33,7 @@ impl Work<'_> {
             case::keep(|case| case.note("the user left the damaged pools unrepaired"))?;
             return Ok(());
         }
-        damaged.iter().try_for_each(|preview| repair::make(preview).map(drop))
+        damaged.iter().try_for_each(|preview| repair::make(&self.session, &self.request, preview).map(drop))
     }
 
     /// What a repair of the volume's pool gives, when it needs one.
