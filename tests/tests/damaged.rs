@@ -84,7 +84,10 @@ fn without(name: &str, blocks: &[MetaBlock], folder: &Path) -> Fixture {
 /// Recovers all with `auto`; then holds each volume, as an image and by its files, and the report against the truth. Answers with
 /// how many bytes of the volumes are lost in all.
 fn assert_recovered(whole: &Whole, truth: &Truth, exit: i32) -> u64 {
-    let mut recovery = Recovery::run(whole, &[]);
+    assert_right(Recovery::run(whole, &[]), whole, truth, exit)
+}
+
+fn assert_right(mut recovery: Recovery, whole: &Whole, truth: &Truth, exit: i32) -> u64 {
     assert_eq!(recovery.code, exit, "{}", recovery.said);
     let mut all = 0;
     for volume in &whole.forged.volumes {
@@ -136,8 +139,12 @@ fn half() -> ForgeOptions {
 
 /// A pool that was damaged on purpose, its metadata as they were left; answers with the bytes lost.
 fn genuine(name: &str, exit: i32) -> u64 {
-    let base = Fixture::named(name).unwrap().base.unwrap();
-    assert_recovered(&Whole::forge(name, &half()), &Truth::of(&base), exit)
+    assert_recovered(&Whole::forge(name, &half()), &truth(name), exit)
+}
+
+/// What was in a pool before it was damaged.
+fn truth(name: &str) -> Truth {
+    Truth::of(&Fixture::named(name).unwrap().base.unwrap())
 }
 
 #[test]
@@ -151,8 +158,17 @@ fn a_fifth_of_all_blocks_lost() {
 }
 
 #[test]
-fn superblock_of_a_tiered_pool_lost() {
-    assert_eq!(genuine("F8-F3-sbzero", 1), 0);
+fn superblock_of_a_tiered_pool_lost_with_a_scratch_disk() {
+    let name = "F8-F3-sbzero";
+    let whole = Whole::forge(name, &half());
+    let mut recovery = Recovery::with_scratch(&whole);
+    let made = recovery
+        .machine
+        .shell("dmsetup table | grep -- -repaired-store; find /run /tmp -name '*.tmeta'")
+        .unwrap()
+        .stdout;
+    assert!(made.lines().count() == 1 && made.contains("linear"), "the new metadata are on the scratch disk: {made}");
+    assert_eq!(assert_right(recovery, &whole, &truth(name), 1), 0);
 }
 
 #[test]

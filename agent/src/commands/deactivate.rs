@@ -45,7 +45,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
 }
 
 /// All devices but new metadata of repaired pools: only `repair --undo` gives these up.
-fn everything(dm: &DeviceMapper) -> anyhow::Result<Vec<String>> {
+pub(super) fn everything(dm: &DeviceMapper) -> anyhow::Result<Vec<String>> {
     let kept = repair::devices();
     let names = dm.ours()?.into_iter().map(|(name, _)| name);
     Ok(names.filter(|name| !kept.contains(&path_of(name))).collect())

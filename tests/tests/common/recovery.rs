@@ -33,22 +33,39 @@ pub struct Loss {
     pub nameless: u64,
 }
 
+/// Name of a disk that is attached behind those of the NAS.
+fn disk_behind(forged: &Forged, number: usize) -> String {
+    format!("/dev/vd{}", char::from(b'a' + u8::try_from(forged.disks.len() + number).unwrap()))
+}
+
 impl Recovery {
     /// Recovers everything on the disks, unattended, with snapshots; `words` follow.
     pub fn run(whole: &Whole, words: &[&str]) -> Self {
         Self::of(&whole.forged, whole.folder(), words, None)
     }
 
+    /// The same with a scratch disk.
+    pub fn with_scratch(whole: &Whole) -> Self {
+        let scratch = sparse(&whole.folder().join("scratch.img"), 1 << 30);
+        let device = disk_behind(&whole.forged, 1);
+        Self::begin(&whole.forged, whole.folder(), &[&scratch], &["--scratch", &device], None)
+    }
+
     /// The same of any disks, with a password on standard input.
     pub fn of(forged: &Forged, folder: &Path, words: &[&str], password: Option<&str>) -> Self {
+        Self::begin(forged, folder, &[], words, password)
+    }
+
+    fn begin(forged: &Forged, folder: &Path, further: &[&Path], words: &[&str], password: Option<&str>) -> Self {
         let target = sparse(&folder.join("target.img"), 1 << 30);
         assert!(
             Command::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-m", "0"]).arg(&target).status().unwrap().success()
         );
         let settings = Settings::new(&Image::from_environment().unwrap());
         let settings = forged.disks.iter().fold(settings, |settings, disk| settings.source(disk));
-        let mut machine = settings.writable(&target).boot().unwrap();
-        let device = format!("/dev/vd{}", char::from(b'a' + u8::try_from(forged.disks.len()).unwrap()));
+        let settings = further.iter().fold(settings.writable(&target), |settings, disk| settings.writable(disk));
+        let mut machine = settings.boot().unwrap();
+        let device = disk_behind(forged, 0);
         let mut line = vec!["auto", "--yes", "--snapshots", "--target", &device];
         line.extend(words);
         let said = match password {

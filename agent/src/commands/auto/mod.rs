@@ -14,6 +14,7 @@ mod target;
 mod volumes;
 
 use super::activate::{DiskArgs, StackArgs};
+use super::deactivate::everything;
 use super::report::machine;
 use super::text::print_lines;
 use super::{Failure, Outcome};
@@ -175,8 +176,7 @@ impl Work<'_> {
     }
 
     fn take_everything_down(&self) -> anyhow::Result<()> {
-        let devices: Vec<String> = self.dm.ours()?.into_iter().map(|(name, _)| name).collect();
-        let done = take_down(&self.dm, &devices, true)?;
+        let done = take_down(&self.dm, &everything(&self.dm)?, true)?;
         case::keep(|case| case.taken_down(&done.removed, &done.unmounted))?;
         match done.busy.first() {
             None => Ok(()),
