@@ -39,11 +39,11 @@ pub(super) const MAX_LINKS: usize = 1_000_000;
 /// Losses told in the report; all are in the manifest.
 pub const MAX_LOSSES: usize = 200;
 /// Why a file that can be read whole counts as damaged.
-const REPAIRED: &str = "a repair of the file system took parts out of it whose place nobody knows (zeros stand for them), or it \
-                        shared blocks with another file";
+const REPAIRED: &str = "a repair of the file system took parts out of it whose place nobody knows (zeros stand for them) or gave \
+                        it another length, or it shared blocks with another file";
 /// The same where nobody knows which file it is.
-const MAY_BE_REPAIRED: &str = "a repair of the file system took parts out of some files, and its number cannot be read, so it may \
-                               be one of them";
+const MAY_BE_REPAIRED: &str = "a repair of the file system took parts out of some files or gave them another length, and its \
+                               number cannot be read, so it may be one of them";
 
 /// A copy to be made.
 #[derive(Debug, Clone)]

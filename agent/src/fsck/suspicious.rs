@@ -1,7 +1,8 @@
-//! Files that e2fsck takes blocks from, or that share blocks with others: afterwards they look whole, and hold zeros or foreign data.
+//! Files that e2fsck takes blocks from, or gives another length, or that share blocks with others: afterwards they look whole, and
+//! hold zeros or foreign data.
 
 /// Words by which lines are known that tell of such a file, in e2fsck's English.
-const SIGNS: [&str; 17] = [
+const SIGNS: [&str; 18] = [
     "llegal block",
     "llegal indirect block",
     "llegal double indirect block",
@@ -19,6 +20,7 @@ const SIGNS: [&str; 17] = [
     "conflicts with critical metadata",
     "violates cluster allocation",
     "is too big",
+    ", i_size is ",
 ];
 /// The same where something could not be read: repairs go on behind that without it.
 const ERRORS: [&str; 5] = [
@@ -62,6 +64,7 @@ mod tests {
             ("Illegal block #3 (4294967295) in inode 12.  CLEARED.", 12),
             ("Illegal indirect block (4294967280) in inode 14.  CLEARED.", 14),
             ("Inode 12, end of extent exceeds allowed value", 12),
+            ("Inode 12, i_size is 5000, should be 20480.  Fix? yes", 12),
             ("Interior extent node level 1 of inode 12:", 12),
             ("Multiply-claimed block(s) in inode 12: 1172--1191", 12),
             ("File /a (inode #12, mod time Mon Nov 30 18:40:13 2026) ", 12),
@@ -144,6 +147,14 @@ mod tests {
         debugfs(&path, "sif /one block[5] 0x7fffffff");
         let expected = ["one", "many"].map(|name| number(&path, name));
         assert_eq!(said(&path), expected.into());
+    }
+
+    #[test]
+    fn a_file_of_another_length_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = made(folder.path(), "ext4");
+        debugfs(&path, "sif /one size 5000");
+        assert_eq!(said(&path), [number(&path, "one")].into());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::shares::shares;
 use super::{Machine, text};
 use crate::case::{Case, ChunkMap, ChunkState, Copied};
 use std::fmt::Write;
+use tierlift_ondisk::units::Bytes;
 
 /// The page.
 pub fn html(case: &Case, machine: &Machine) -> String {
@@ -11,7 +12,7 @@ pub fn html(case: &Case, machine: &Machine) -> String {
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Tierlift: report</title>\n<style>\n\
          body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em}\n\
          .bar{display:flex;height:1.5em;border:1px solid #444}.good{background:#3a7}.bad{background:#c33}.not{background:#999}.unused{background:#fff}\n\
-         pre{background:#f4f4f4;padding:1em;overflow-x:auto}table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:left}\n\
+         pre{background:#f4f4f4;padding:1em;white-space:pre-wrap;overflow-wrap:anywhere}.key{width:1em;border:1px solid #444}table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:left}\n\
          </style></head><body>\n<h1>Recovery report</h1>\n",
     );
     if case.copies.is_empty() {
@@ -39,16 +40,14 @@ fn copy(out: &mut String, copy: &Copied) {
         let _ = writeln!(out, "<div class=\"{class}\" style=\"flex:{count}\"></div>");
     }
     out.push_str("</div>\n<table>\n");
-    for (_, count, meaning) in parts {
-        let _ = writeln!(out, "<tr><td>{count}</td><td>files {meaning}</td></tr>");
+    for (class, count, meaning) in parts {
+        let _ = writeln!(out, "<tr><td class=\"key {class}\"></td><td>{count}</td><td>files {meaning}</td></tr>");
     }
-    let _ = writeln!(
-        out,
-        "<tr><td>{}</td><td>bytes recovered</td></tr><tr><td>{}</td><td>bytes lost</td></tr>\n</table>\n<p>{}</p>",
-        counts.recovered_bytes(),
-        counts.lost_bytes,
-        shares(counts)
-    );
+    for (bytes, meaning) in [(counts.recovered_bytes(), "recovered"), (counts.lost_bytes, "lost")] {
+        let human = Bytes(bytes).human();
+        let _ = writeln!(out, "<tr><td></td><td>{human}</td><td>{meaning} ({bytes} bytes)</td></tr>");
+    }
+    let _ = writeln!(out, "</table>\n<p>{}</p>", shares(counts));
     for told in counts.differences() {
         let _ = writeln!(out, "<p>{}</p>", escaped(&told));
     }
@@ -73,7 +72,8 @@ fn chunks(out: &mut String, map: &ChunkMap) {
         };
         let _ = writeln!(out, "<div class=\"{class}\" title=\"{meaning}\" style=\"flex:{}\"></div>", stretch.len());
     }
-    let _ = writeln!(out, "</div>\n<p>{}</p>", escaped(&map.told()));
+    let key = "green: whole, red: lost, white: never written";
+    let _ = writeln!(out, "</div>\n<p>{} ({key})</p>", escaped(&map.told()));
 }
 
 fn escaped(text: &str) -> String {
@@ -84,7 +84,6 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::case::Counts;
-    use tierlift_ondisk::units::Bytes;
 
     #[test]
     fn the_bar_of_a_volume_shows_what_is_lost() {
@@ -122,7 +121,7 @@ mod tests {
         );
         assert!(page.contains("less than 0.01 % of all bytes, 0.10 % of all files"), "{page}");
         let recovered = (1_u64 << 30) - 4096;
-        assert!(page.contains(&format!("<td>{recovered}</td><td>bytes recovered")), "{page}");
+        assert!(page.contains(&format!("recovered ({recovered} bytes)")), "{page}");
         assert!(page.contains("<p>not kept on the target: 2 symbolic links"), "{page}");
     }
 }
