@@ -52,6 +52,12 @@ impl Recovery {
         assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
         let mut machine = self.settings().boot().unwrap();
         machine.run(&["copy", "md1/volume", &self.device()]).unwrap().success().unwrap();
+        // As after another restart: the case that is on the target goes on.
+        machine.shell("rm /run/tierlift/case.json").unwrap().success().unwrap();
+        machine.run(&["copy", "md1/volume", &self.device()]).unwrap().success().unwrap();
+        let look = "mount -o ro DEVICE /mnt; grep -c 'copied md1/volume\\|went on after' /mnt/tierlift-case/case.json; umount /mnt";
+        let events = machine.shell(&look.replace("DEVICE", &self.device())).unwrap().success().unwrap();
+        assert_eq!(events.trim(), "3", "both copies, and that the second went on");
         let list = format!("mount -o ro {} /mnt && cd /mnt/photos && sha256sum *; cd /; umount /mnt", self.device());
         let list = machine.shell(&list).unwrap().success().unwrap();
         for (number, hash) in self.hashes.iter().enumerate() {

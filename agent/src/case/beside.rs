@@ -1,6 +1,6 @@
 //! The case beside the files it is about, on a target: what this machine keeps in memory is gone when it is switched off.
 
-use super::{load, programs, read};
+use super::{keep, load, programs, read};
 use anyhow::Context;
 use std::fs::File;
 use std::io::Write;
@@ -30,18 +30,22 @@ pub fn save(folder: &Path) -> anyhow::Result<()> {
     write().with_context(|| format!("{} cannot be written: is the target full?", path.display()))
 }
 
-/// The same for a target, where no other case is kept. A copy does not fail for it.
+/// The same for a target. A case of the same disks that an earlier start of the machine left there is gone on with; one of others
+/// stays as it is. A copy does not fail for it.
 pub fn save_on_target(target: &Path) {
     let folder = target.join(FOLDER);
     let save = || -> anyhow::Result<()> {
-        let own = load()?.map(|case| case.id);
-        match read(&folder.join(FILE))? {
-            Some(there) if Some(&there.id) != own.as_ref() => Ok(()),
-            _ => {
-                std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-                self::save(&folder)
+        if let Some(there) = read(&folder.join(FILE))? {
+            let own = load()?.unwrap_or_default();
+            if there.id != own.id && !there.is_of_same_disks(&own) {
+                return Ok(());
+            }
+            if there.id != own.id {
+                keep(|case| case.continue_from(there))?;
             }
         }
+        std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        self::save(&folder)
     };
     if let Err(error) = save() {
         log::warn!("the case is not kept on the target: {error:#}");

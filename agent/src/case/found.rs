@@ -21,6 +21,7 @@ impl Found {
             arrays: arrays.map(|array| self::array(inventory, array)).collect(),
             volumes: inventory.volume_groups.iter().flat_map(volumes).collect(),
             notes: notes.chain(array_notes).chain(group_notes).collect(),
+            groups: inventory.volume_groups.iter().map(|group| group.id.clone()).collect(),
         }
     }
 }

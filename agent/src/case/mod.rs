@@ -73,6 +73,9 @@ pub struct Found {
     pub volumes: Vec<String>,
     /// What is wrong or noteworthy.
     pub notes: Vec<String>,
+    /// Ids of the volume groups.
+    #[serde(default)]
+    pub groups: Vec<String>,
 }
 
 /// How far `auto` came.
@@ -270,6 +273,17 @@ impl Case {
         self.failures.retain(|failure| !of_volume(&failure.volume));
     }
 
+    /// Whether both are about the same disks, as far as they know any: one volume group of them is the same.
+    pub fn is_of_same_disks(&self, other: &Self) -> bool {
+        let mut own = self.groups();
+        own.any(|group| other.groups().any(|theirs| theirs == group))
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &String> {
+        let found = self.inventory.iter().flat_map(|found| &found.groups);
+        found.chain(self.auto.iter().flat_map(|auto| &auto.groups))
+    }
+
     /// Goes on with an earlier case: what that had is kept, and what this machine did since its start comes behind it.
     pub fn continue_from(&mut self, mut earlier: Self) {
         earlier.inventory = self.inventory.take().or(earlier.inventory);
@@ -388,6 +402,19 @@ mod tests {
         }
         now.tries_again("vg1/lv1");
         assert_eq!(now.failures.iter().map(|failure| failure.volume.as_str()).collect::<Vec<_>>(), ["vg1/lv10"]);
+    }
+
+    #[test]
+    fn cases_of_the_same_disks_are_known_by_their_groups() {
+        let found = |groups: &[&str]| {
+            let groups = groups.iter().map(ToString::to_string).collect();
+            Case { inventory: Some(Found { groups, ..Found::default() }), ..Case::default() }
+        };
+        assert!(found(&["one", "two"]).is_of_same_disks(&found(&["two"])));
+        assert!(!found(&["one"]).is_of_same_disks(&found(&["two"])));
+        assert!(!found(&[]).is_of_same_disks(&found(&[])), "nothing is known of either");
+        let auto = Some(AutoState { groups: vec!["one".into()], ..AutoState::default() });
+        assert!(found(&["one"]).is_of_same_disks(&Case { auto, ..Case::default() }));
     }
 
     #[test]

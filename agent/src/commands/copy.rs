@@ -7,7 +7,7 @@ use crate::activate::is_appliance;
 use crate::activate::repaired_inodes;
 use crate::activate::session::Session;
 use crate::activate::volume_overlay;
-use crate::case::{self, ChunkMap, Copied, beside};
+use crate::case::{self, ChunkMap, Copied, Found, beside};
 use crate::commands::text::{print_object, say};
 use crate::extract::copy::{Job, outcome, run as copy};
 use crate::extract::image::{self, Image};
@@ -80,9 +80,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let result = copy_to(&args, source, session.as_mut(), &target);
     let failed = |error: &anyhow::Error| format!("copying {} to {} failed: {error:#}", args.source, args.target);
     // Whatever becomes of the case: the disk is not left mounted.
-    let kept = case::keep(|case| match &result {
-        Ok(done) => case.copied(done.clone()),
-        Err(error) => case.note(failed(error)),
+    let found = session.as_ref().map(|session| Found::of(&session.inventory));
+    let kept = case::keep(|case| {
+        // Whose disks they are, also where everything was active already.
+        case.inventory = found.or(case.inventory.take());
+        match &result {
+            Ok(done) => case.copied(done.clone()),
+            Err(error) => case.note(failed(error)),
+        }
     });
     if is_appliance() {
         beside::save_on_target(&target.folder);
