@@ -76,10 +76,12 @@ pub fn plan_only(session: &mut Session, group: usize, wish: &Wish, request: &Req
 /// # Errors
 /// When the named disk may not be written to.
 pub fn scratch_of(dm: &DeviceMapper, session: &Session, request: &Request) -> anyhow::Result<Option<Scratch>> {
-    match &request.scratch {
-        Some(path) => scratch::prepare(dm, path, &session.sources(), request.force_scratch.as_deref()).map(Some),
-        None => scratch::in_use(dm),
-    }
+    Ok(named_scratch(dm, session, request)?.or(scratch::in_use(dm)?))
+}
+
+fn named_scratch(dm: &DeviceMapper, session: &Session, request: &Request) -> anyhow::Result<Option<Scratch>> {
+    let prepare = |path| scratch::prepare(dm, path, &session.sources(), request.force_scratch.as_deref());
+    request.scratch.as_deref().map(prepare).transpose()
 }
 
 /// Makes a volume readable and notes it in the case.
@@ -94,9 +96,7 @@ pub fn bring_up(
     request: &Request,
 ) -> anyhow::Result<Active> {
     let _lock = lock::devices()?;
-    let sources = session.sources();
-    let prepare = |path| scratch::prepare(dm, path, &sources, request.force_scratch.as_deref());
-    let scratch = request.scratch.as_deref().map(prepare).transpose()?;
+    let scratch = named_scratch(dm, session, request)?;
     let choice =
         Choice { scratch, existing: existing_members(dm)?, existing_arrays: md::existing()?, ..choice(request)? };
     let plan = session.plan(group, wish, &choice)?;

@@ -18,7 +18,7 @@ pub(super) struct Args {
     /// What `activate` was given
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     target: Option<String>,
-    /// Everything
+    /// Everything but new metadata on a scratch disk, which `repair --undo` gives up
     #[arg(long)]
     all: bool,
     /// Unmount what is mounted
