@@ -2,7 +2,7 @@
 
 use crate::disk_image::{self, OnChange};
 use crate::kernel::{self, Variant};
-use crate::{agent, deps, process};
+use crate::{agent, demo, deps, process};
 use anyhow::{Context, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -45,8 +45,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             .env("TIERLIFT_STOCK_KERNEL", stock);
         count.run(&machines, args.filter.as_deref())?;
     }
+    // The first thing a newcomer runs.
+    let shown = if args.quick || args.filter.is_some() {
+        Ok(())
+    } else {
+        println!("test: the demo");
+        demo::run().context("the demo fails")
+    };
     println!("test: {} s in all", start.elapsed().as_secs());
-    count.close()
+    count.close().and(shown)
 }
 
 /// Tests over all runs.
