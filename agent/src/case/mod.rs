@@ -281,7 +281,9 @@ impl Case {
 
     fn groups(&self) -> impl Iterator<Item = &String> {
         let found = self.inventory.iter().flat_map(|found| &found.groups);
-        found.chain(self.auto.iter().flat_map(|auto| &auto.groups))
+        let all = found.chain(self.auto.iter().flat_map(|auto| &auto.groups));
+        // What has no id is nobody's: two of them are not the same.
+        all.filter(|group| !group.is_empty())
     }
 
     /// Goes on with an earlier case: what that had is kept, and what this machine did since its start comes behind it.
@@ -412,6 +414,7 @@ mod tests {
         };
         assert!(found(&["one", "two"]).is_of_same_disks(&found(&["two"])));
         assert!(!found(&["one"]).is_of_same_disks(&found(&["two"])));
+        assert!(!found(&[""]).is_of_same_disks(&found(&[""])), "arrays and groups without an id");
         assert!(!found(&[]).is_of_same_disks(&found(&[])), "nothing is known of either");
         let auto = Some(AutoState { groups: vec!["one".into()], ..AutoState::default() });
         assert!(found(&["one"]).is_of_same_disks(&Case { auto, ..Case::default() }));

@@ -180,7 +180,13 @@ fn write_to_scratch(
         );
         return Ok(None);
     };
-    let failed = || format!("scratch disk {} cannot be written", scratch.path.display());
+    let failed = || {
+        format!(
+            "scratch disk {} cannot be written, so the pool was not repaired; the source disks are as they were. Name another disk \
+             with --scratch; or leave it out, after `tierlift deactivate --all`, to keep new metadata in memory",
+            scratch.path.display()
+        )
+    };
     let written = File::options().read(true).write(true).open(&path).with_context(failed);
     let written = written.and_then(|file| write(preview, &file, &path, failed));
     match written {
