@@ -1,7 +1,7 @@
 #Requires -Version 5.1
 <#
 .SYNOPSIS
-    Makes a Hyper-V virtual machine that runs the Tierlift recovery appliance, and starts it.
+    Makes a Hyper-V virtual machine that runs the Tierlift recovery appliance, starts it and opens its console.
 
 .DESCRIPTION
     Source disks (-Disk) are images of the NAS's disks as VHD or VHDX. Hyper-V has no switch that attaches a virtual disk
@@ -27,6 +27,9 @@
     Memory of the machine; at least 256.
 .PARAMETER WorkFolder
     Where the differencing disks go. The folder of -Image unless said otherwise.
+.PARAMETER NoConsole
+    Start the machine only. Otherwise its console is opened: PuTTY on the pipe where PuTTY is found, else Hyper-V's own
+    window, whose screen has a prompt, too.
 
 .EXAMPLE
     .\New-TierliftVM.ps1 -Image C:\tierlift\tierlift.vhdx -Disk C:\tierlift\slot1.vhdx, C:\tierlift\slot2.vhdx -Target D:\target.vhdx
@@ -53,7 +56,9 @@ param(
     [ValidateRange(256, 1048576)]
     [int] $MemoryMB = 2048,
 
-    [string] $WorkFolder
+    [string] $WorkFolder,
+
+    [switch] $NoConsole
 )
 
 Set-StrictMode -Version Latest
@@ -124,6 +129,33 @@ function Protect-Source([IO.FileInfo] $File) {
     }
 }
 
+# Where PuTTY is, or nothing.
+function Find-Putty {
+    $command = Get-Command -Name 'putty.exe' -CommandType Application -ErrorAction SilentlyContinue | Select-Object -First 1
+    if ($null -ne $command) { return $command.Source }
+    foreach ($folder in @($env:ProgramFiles, ${env:ProgramFiles(x86)})) {
+        if (-not $folder) { continue }
+        $path = Join-Path $folder 'PuTTY\putty.exe'
+        if (Test-Path -LiteralPath $path -PathType Leaf) { return $path }
+    }
+}
+
+# The pipe is there once the machine runs. A console that does not open is no reason to stop the machine.
+function Open-Console([string] $Pipe) {
+    $putty = Find-Putty
+    try {
+        if ($putty) {
+            Start-Process -FilePath $putty -ArgumentList '-serial', $Pipe
+            Write-Output 'PuTTY is open on its console: press Enter there.'
+        } else {
+            Start-Process -FilePath 'vmconnect.exe' -ArgumentList $env:COMPUTERNAME, $Name
+            Write-Output 'There is no PuTTY here. Its screen is open in a window of Hyper-V: the prompt there takes the same commands.'
+        }
+    } catch {
+        Write-Warning "Its console could not be opened: $($_.Exception.Message)"
+    }
+}
+
 Assert-Host
 
 $boot = Resolve-Disk $Image 'Image'
@@ -189,7 +221,8 @@ for ($i = 0; $i -lt $sources.Count; $i++) {
 }
 foreach ($file in $written) { Write-Output "written: $($file.FullName)" }
 Write-Output ''
-Write-Output 'Open the console (PuTTY as administrator):'
+if (-not $NoConsole) { Open-Console $console }
+Write-Output 'To open its console again (PuTTY as administrator):'
 Write-Output "    putty -serial $console"
 Write-Output 'and press Enter: tierlift> is the prompt. Type auto. Programs use:'
 Write-Output "    $program"
