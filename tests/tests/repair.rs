@@ -56,7 +56,8 @@ fn superblock_and_all_roots_lost() {
     machine.finish().unwrap();
 }
 
-/// New metadata need no memory where a scratch disk is named. They outlive `deactivate`, and go with `--undo`.
+/// New metadata need no memory where a scratch disk is named. They outlive `deactivate`, go with `--undo`, and are
+/// not forgotten by another repair while the pool is active.
 #[test]
 fn new_metadata_on_a_scratch_disk() {
     let whole = Whole::forge("F2-snaps", &half());
@@ -75,6 +76,8 @@ fn new_metadata_on_a_scratch_disk() {
     assert!(said.code == 1 && said.stdout.contains(&format!("new metadata in /dev/mapper/{store}")), "{said:?}");
     for way in [vec!["activate", "--all"], vec!["activate", "--all", "--scratch", &scratch]] {
         machine.run(&way).unwrap().success().unwrap();
+        let again = machine.run(&["repair", &pool, "--yes"]).unwrap();
+        assert!(again.code == 8 && again.stderr.contains("is active with the new metadata"), "{again:?}");
         whole.assert_every_active_volume(&mut machine);
         machine.run(&["deactivate", "--all"]).unwrap().success().unwrap();
         let left = machine.shell("dmsetup ls --noheadings | cut -f1; find /run /tmp -name '*.tmeta'").unwrap();

@@ -5,16 +5,17 @@ use super::pool::{DeviceGenerations, Progress, describe_generations, describe_sa
 use super::text::{print_json, print_lines};
 use super::{Failure, Outcome};
 use crate::activate::bring_up::{Request, device_mapper, scratch_of};
+use crate::activate::dm::DeviceMapper;
 use crate::activate::plan::{ModeChoice, Wish};
 use crate::activate::session::Session;
-use crate::activate::{is_appliance, lock, stack};
+use crate::activate::{is_appliance, lock, names, stack};
 use crate::case::{self, RepairedPool};
 use crate::commands::text::say;
 use crate::interrupt::Open;
 use crate::repair::{self, Loss, Preview, Repaired, VolumeFiles, Wanted};
 use crate::say::{self, tell};
 use crate::volume;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Serialize;
 use std::io::IsTerminal;
 use tierlift_ondisk::units::{Bytes, Sectors};
@@ -95,6 +96,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     if args.json && !args.yes && !args.dry_run {
         return Err(Failure::usage("--json asks nothing: add --yes, or --dry-run").into());
+    }
+    if !args.dry_run {
+        ensure_not_active(&session, &wanted)?;
     }
     let request = args.scratch.clone().request();
     let preview = preview(&session, &wanted)?;
@@ -225,6 +229,27 @@ impl Candidate {
         self.error.iter().for_each(|error| text += &format!("  nothing: {error}\n"));
         text
     }
+}
+
+/// Refuses while the kernel has the pool with the new metadata of an earlier repair: they would be forgotten under it.
+fn ensure_not_active(session: &Session, wanted: &Wanted) -> anyhow::Result<()> {
+    let group = session.inventory.volume_groups.get(wanted.group).context("no such volume group")?;
+    // A description that cannot be read belongs to no pool that is active; repairing anew replaces it.
+    if !repair::load(&group.id, &wanted.pool).is_ok_and(|earlier| earlier.is_some()) {
+        return Ok(());
+    }
+    // Who may not ask the kernel has made no devices either.
+    let Ok(dm) = DeviceMapper::open() else { return Ok(()) };
+    let device = names::layer(&group.name, &wanted.pool, "tpool");
+    if dm.state(&device)?.is_some_and(|state| state.is_ours()) {
+        bail!(
+            "pool {}/{} is active with the new metadata of an earlier repair; nothing was changed. `tierlift deactivate --all`, \
+             then repair it again",
+            group.name,
+            wanted.pool
+        );
+    }
+    Ok(())
 }
 
 /// Makes the new metadata, on the scratch disk where there is one, and notes it in the case.
