@@ -191,11 +191,18 @@ fn install_qemu(root: Root, packages: &[&str]) -> anyhow::Result<()> {
 fn qemu_suite() -> anyhow::Result<Option<String>> {
     let versions = process::output(Command::new("dpkg-query").args(["-W", "-f", "${Package} ${Version}\n"]))?;
     let backported = versions.lines().any(|line| line.starts_with("qemu-") && line.contains("~bpo"));
-    let codename = fs::read_to_string("/etc/os-release")
-        .unwrap_or_default()
-        .lines()
-        .find_map(|line| line.strip_prefix("VERSION_CODENAME=").map(str::to_owned));
+    let codename = os_release("VERSION_CODENAME");
     Ok(codename.filter(|_| backported).map(|codename| format!("{codename}-backports")))
+}
+
+/// What this machine's distribution says of itself, as its `NAME`.
+pub fn os_release(key: &str) -> Option<String> {
+    value_of(&fs::read_to_string("/etc/os-release").ok()?, key)
+}
+
+fn value_of(os_release: &str, key: &str) -> Option<String> {
+    let value = os_release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+    Some(value.trim_matches('"').to_owned())
 }
 
 /// A sources list for the suite, at the mirror that apt uses for the main archive.
@@ -214,4 +221,17 @@ fn backports_list(suite: &str) -> anyhow::Result<tempfile::NamedTempFile> {
     // apt reads it as its own unprivileged user.
     fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::value_of;
+
+    #[test]
+    fn a_distribution_says_what_it_is_with_and_without_quotes() {
+        let text = "NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\n";
+        assert_eq!(value_of(text, "NAME").as_deref(), Some("Debian GNU/Linux"));
+        assert_eq!(value_of(text, "VERSION_CODENAME").as_deref(), Some("bookworm"));
+        assert_eq!(value_of(text, "VERSION"), None);
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{crates, ova};
 use crate::debian::{Package, Unpacked};
-use crate::{kernel, process};
+use crate::{deps, kernel, process};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,7 +20,7 @@ struct Manifest<'a> {
     schema: &'static str,
     tierlift: &'static str,
     kernel: &'a kernel::Provenance,
-    /// Debian's packages parts of which are inside.
+    /// The distribution's packages parts of which are inside.
     packages: &'a [&'a Package],
     /// Rust crates inside the agent.
     crates: &'a [crates::Crate],
@@ -40,7 +40,7 @@ pub fn write(unpacked: &[&Unpacked], work: &Path, folder: &Path) -> anyhow::Resu
         built_with: tools()?,
     };
     fs::write(folder.join("manifest.json"), serde_json::to_string_pretty(&manifest)? + "\n")?;
-    fs::write(folder.join("SOURCE.txt"), source(&kernel, &packages))?;
+    fs::write(folder.join("SOURCE.txt"), source(&kernel, &packages, &distribution()))?;
     licences(unpacked, &crates, &work.join("licences"))?;
     ova::tar(work, &["licences"], &folder.join("licences.tar"))
 }
@@ -53,10 +53,17 @@ fn tools() -> anyhow::Result<BTreeMap<String, String>> {
     Ok(tools)
 }
 
-fn source(kernel: &kernel::Provenance, packages: &[&Package]) -> String {
+/// Whose packages those of this machine are, as "Debian GNU/Linux 12".
+fn distribution() -> String {
+    let words = ["NAME", "VERSION_ID"].map(|key| deps::os_release(key).unwrap_or_default());
+    words.join(" ").trim().to_owned()
+}
+
+fn source(kernel: &kernel::Provenance, packages: &[&Package], distribution: &str) -> String {
     let sources: BTreeSet<&str> = packages.iter().map(|package| package.source.as_str()).collect();
     let lines: String = sources.iter().map(|source| format!("  apt-get source {source}\n")).collect();
     SOURCE
+        .replace("@DISTRIBUTION@", distribution)
         .replace("@KERNEL@", &format!("{}={}", kernel.source, kernel.version))
         .replace(
             "@PATCHES@",
