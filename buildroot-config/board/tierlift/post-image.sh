@@ -15,7 +15,7 @@ WORK=$BUILD_DIR/tierlift-images
 TIME="2026-01-01 00:00:00 UTC"
 VOLUME=2026-01-01-00-00-00-00
 COMMON="normal configfile linux serial terminal echo test search search_fs_uuid part_gpt part_msdos fat iso9660"
-EFI="efi_gop efi_uga all_video"
+EFI="efi_gop all_video"
 
 PATH=$HOST_DIR/bin:$HOST_DIR/sbin:$PATH
 SOURCE_DATE_EPOCH=1767225600

@@ -86,7 +86,8 @@ impl Grub {
     }
 }
 
-const EFI: &str = "efi_gop efi_uga all_video";
+/// `all_video` brings whatever else this release of GRUB has: `efi_uga`, say, which 2.14 has no more.
+const EFI: &str = "efi_gop all_video";
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(path).with_context(|| path.display().to_string())
