@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use tierlift_ondisk::field::hex;
 
 /// SHA-256 over the length of the file and over each 4096-byte block that is not zero, with its place. Two files have the
 /// same fingerprint exactly when they hold the same bytes, whether or not zeros are stored as holes.
@@ -21,7 +22,7 @@ pub fn fingerprint(path: &Path) -> anyhow::Result<String> {
         hash_blocks(&mut file, start, end, &mut hash)?;
         place = end.next_multiple_of(BLOCK);
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hash.finalize()))
 }
 
 const BLOCK: u64 = 4096;

@@ -40,7 +40,8 @@ impl Image {
 
 /// One processor, and room for a second that never comes. Where there can be only one, QEMU's emulation takes the guest's
 /// locked instructions for plain ones (seen in what QEMU 10.0 makes of `lock addl`: a load and a store, no barrier), although
-/// QEMU's own threads look at the same memory: a notification of a virtual disk can then be lost, and its reads wait for ever.
+/// QEMU's own threads look at the same memory. A notification of a virtual disk may get lost so: what made one machine stand still
+/// with its reads in flight, most probably; nobody could make it happen on purpose.
 const EMULATED_PROCESSORS: &str = "1,maxcpus=2";
 
 /// What a machine is made of. Disks appear in the guest in this order as `/dev/vda`, `/dev/vdb` …

@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use tierlift_ondisk::field::hex;
 
 /// Modification time of everything in the image: builds at different times give the same bytes.
 const TIME: &str = "2026-01-01 00:00:00 UTC";
@@ -82,7 +83,7 @@ fn build_initramfs(folder: &Path, output: &Path) -> anyhow::Result<debian::Unpac
     install(&agent, &root.join("usr/bin/tierlift"))?;
     let archive = pack(&root)?;
     // Compressing costs seconds: only when something inside changed.
-    let (sum, stamp) = (hex(&archive), folder.join("initramfs.sha256"));
+    let (sum, stamp) = (hex(&Sha256::digest(&archive)), folder.join("initramfs.sha256"));
     if !output.exists() || fs::read_to_string(&stamp).unwrap_or_default() != sum {
         println!("image: compressing the initramfs");
         fs::write(output, zstd::encode_all(archive.as_slice(), 19)?)?;
@@ -171,8 +172,4 @@ fn pack(root: &Path) -> anyhow::Result<Vec<u8>> {
     let output = Command::new("sh").args(["-c", script]).current_dir(root).stdin(Stdio::null()).output()?;
     anyhow::ensure!(output.status.success(), "cpio failed: {}", String::from_utf8_lossy(&output.stderr));
     Ok(output.stdout)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

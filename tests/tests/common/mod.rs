@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 use tierlift_forge::{Fixture, ForgeOptions, Forged, forge_disks};
+use tierlift_ondisk::field::hex;
 use tierlift_tests::{Machine, Settings};
 
 /// Offset of the version in a superblock.
@@ -126,7 +127,7 @@ pub fn zero_start(path: &Path, length: usize) {
 
 /// SHA-256 in hexadecimal, as sha256sum prints it.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }
 
 /// A new sparse file.
